@@ -1,0 +1,64 @@
+"""How a stream's bytes are cut into events.
+
+SSE as the WHATWG HTML standard has it (section 9.2): lines end with LF, CR or CRLF and with nothing else (U+2028 and
+U+0085 are text); an empty line ends an event; `data` lines of one event are joined with LF; one space after the colon
+is not part of the value.
+"""
+
+import re
+
+EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+LINE_END = re.compile(rb"\r\n|\n|\r")
+MAX_EVENT = 8 * 1024 * 1024
+
+
+def complete(data: bytes) -> tuple[bytes, bytes]:
+    """`data` cut behind its last complete event: (the complete events, the rest)."""
+    if b"\r" not in data:
+        end = data.rfind(b"\n\n")
+        if end < 0:
+            return b"", data
+        end += 2
+        return (data, b"") if end == len(data) else (data[:end], data[end:])
+    end = 0
+    for match in EVENT_END.finditer(data):
+        end = match.end()
+    # A CR at the very end may be the first half of a CRLF whose event end is not yet known.
+    if end == len(data) and data.endswith(b"\r") and not data.endswith(b"\r\r"):
+        return b"", data
+    return data[:end], data[end:]
+
+
+def events(block: bytes) -> list[bytes]:
+    """The complete events of `block`, each with the empty line that ends it."""
+    if b"\r" not in block:
+        return [part + b"\n\n" for part in block.split(b"\n\n") if part.strip(b"\n")]
+    found, start = [], 0
+    for match in EVENT_END.finditer(block):
+        if block[start : match.start()].strip(b"\r\n"):
+            found.append(block[start : match.end()])
+        start = match.end()
+    return found
+
+
+def payload(event: bytes) -> bytes | None:
+    """The `data` of an event, or None when it has none (a comment, a bare `event:` line)."""
+    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2]
+    parts = []
+    for line in LINE_END.split(event):
+        if line.startswith(b"data:"):
+            parts.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line == b"data":
+            parts.append(b"")
+    return b"\n".join(parts) if parts else None
+
+
+def comment(text: str) -> bytes:
+    """An SSE comment, which every client skips: keeps a silent stream's connection alive."""
+    return b": " + text.encode("ascii") + b"\n\n"
+
+
+def data(payload_bytes: bytes) -> bytes:
+    """One SSE event with this `data`, which must hold no line end."""
+    return b"data: " + payload_bytes + b"\n\n"

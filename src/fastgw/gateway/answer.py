@@ -1,0 +1,95 @@
+"""The head of an answer: the upstream's headers that may travel, and the facts fastgw adds."""
+
+from time import monotonic
+
+from fastgw._core import headers as native
+from fastgw.call import Call
+from fastgw.dialects.base import Dialect
+from fastgw.dialects.errors import WRITERS
+from fastgw.errors import GatewayError
+from fastgw.gateway import routes
+from fastgw.plan.prices import dollars
+from fastgw.upstream.reply import Reply
+from fastgw.upstream.route import facts
+
+Headers = list[tuple[bytes, bytes]]
+
+FROM_UPSTREAM = native.Allow(
+    (b"content-type", b"content-encoding", b"openai-processing-ms", b"openai-version", b"openai-model"), ()
+)
+WITH_ERRORS = native.Allow((b"content-type", b"content-encoding", b"retry-after", b"retry-after-ms", b"x-should-retry"), ())
+JSON = (b"content-type", b"application/json")
+SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+SERVER = (b"server", b"fastgw")
+NO_CACHE = (b"x-fastgw-cache", b"off")
+ONE = (b"x-fastgw-attempts", b"1")
+NS = 10**9
+
+
+def upstream_headers(call: Call, reply: Reply) -> Headers:
+    """The headers of an answer that came from an upstream."""
+    headers: Headers = native.respond(reply.headers, FROM_UPSTREAM if reply.status < 400 else WITH_ERRORS)
+    if call.stream and reply.status < 300:
+        headers += SSE_HINTS
+    upstream_id = reply.header(b"x-request-id")
+    if upstream_id is not None and len(upstream_id) <= 128 and upstream_id.isascii():
+        call.upstream_id = upstream_id.decode()
+        headers.append((b"x-fastgw-upstream-request-id", upstream_id))
+    add_facts(call, headers)
+    return headers
+
+
+def add_facts(call: Call, headers: Headers) -> None:
+    """What fastgw tells of every call: its id, limits and, unless the operator hides them, the `x-fastgw-*` facts."""
+    live = call.live
+    headers.append((b"x-request-id", call.id.encode()))
+    headers.append(SERVER)
+    if call.ratelimit is not None:
+        limit, remaining, reset_ns = call.ratelimit
+        headers.append((b"x-ratelimit-limit-requests", b"%d" % limit))
+        headers.append((b"x-ratelimit-remaining-requests", b"%d" % remaining))
+        headers.append((b"x-ratelimit-reset-requests", _period(reset_ns)))
+    if not live.expose_facts:
+        return
+    headers.append(live.revision_header)
+    target = call.target
+    if target is None:
+        return
+    if call.upstream_model:
+        headers += facts(call.model_name, target.provider, f"{target.provider}/{call.upstream_model}")
+    else:
+        headers += target.facts
+    headers.append(NO_CACHE)
+    count = len(call.attempts)
+    headers.append(ONE if count == 1 else (b"x-fastgw-attempts", b"%d" % count))
+    if call.cost_nano is not None and call.usage is not None:
+        headers.append((b"x-fastgw-cost", dollars(call.cost_nano).encode()))
+    overhead = (monotonic() - call.started - call.upstream_seconds) * 1000
+    headers.append((b"x-fastgw-overhead-ms", b"%.3f" % overhead))
+
+
+def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tuple[Headers, bytes]:
+    """Headers and body of a refusal or failure, in the caller's dialect."""
+    if dialect is not None:
+        body = dialect.error(error, call.id)
+    else:
+        body = WRITERS[routes.family(call.exchange.path)](error, call.id)
+    headers: Headers = [JSON]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after // 1))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, int(error.retry_after * 1000))))
+    add_facts(call, headers)
+    return headers, body
+
+
+def _period(nanoseconds: int) -> bytes:
+    """A duration as OpenAI writes it: `120ms`, `1s`, `6m0s`."""
+    if nanoseconds < NS:
+        return b"%dms" % (-(-nanoseconds // 10**6))
+    seconds = -(-nanoseconds // NS)
+    if seconds < 60:
+        return b"%ds" % seconds
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return b"%dm%ds" % (minutes, seconds)
+    return b"%dh%dm%ds" % (*divmod(minutes, 60), seconds)

@@ -1,0 +1,43 @@
+"""One request and its answer as the pipeline sees them, whichever front brought it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Exchange(Protocol):
+    """What a front offers. `path` is raw and undecoded; `started`: the head of the answer was sent."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    peer: str
+    started: bool
+
+    async def body(self, length: int, limit: int) -> bytes:
+        """The whole request body. Raises GatewayError `request_too_large` or `client_closed`."""
+        ...
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Call `gone` when the client leaves."""
+        ...
+
+    def unwatch(self) -> None:
+        """Stop watching."""
+        ...
+
+    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+    async def start_stream(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the head of a streamed answer."""
+        ...
+
+    async def send(self, chunk: bytes) -> None:
+        """Send a part of a streamed answer at once; waits while the client does not read."""
+        ...
+
+    async def close(self) -> None:
+        """End a streamed answer."""
+        ...

@@ -1,0 +1,259 @@
+"""The life of a request, from top to bottom.
+
+accept → scan headers → peek (model, stream) → before-policies → choose target → send → retry → relay → settle and
+record. One coroutine a call, no task of its own, no timer of its own.
+"""
+
+import asyncio
+import os
+from time import monotonic, monotonic_ns, time
+
+from fastgw._core import fields, headers
+from fastgw._core import table as shared
+from fastgw.call import Call
+from fastgw.dialects.base import Dialect
+from fastgw.errors import GatewayError
+from fastgw.gateway import attempts, relay, routes
+from fastgw.gateway.answer import JSON, Headers, add_facts, error_answer
+from fastgw.gateway.exchange import Exchange
+from fastgw.gateway.live import Live
+from fastgw.gateway.routes import Match
+from fastgw.gateway.settle import Lane, Ledger, Spool
+from fastgw.gateway.watch import Watch, body_deadline
+from fastgw.plan.plan import Plan
+from fastgw.telemetry.log import Log
+from fastgw.upstream.client import Client
+
+FORBIDDEN = frozenset(
+    {
+        b"api_base", b"base_url", b"api_key", b"api_version", b"api_type", b"organization", b"extra_headers",
+        b"extra_query", b"extra_body", b"custom_llm_provider", b"azure_ad_token",
+    }
+)  # fmt: skip
+FORBIDDEN_PREFIXES = (b"aws_", b"vertex_")
+JSON_TYPES = frozenset({None, b"application/json"})
+CLOSE = (b"connection", b"close")
+
+
+class Pipeline:
+    """Serves the requests of one worker by the plan that was applied last."""
+
+    def __init__(self, plan: Plan, *, table: shared.Table, lane: Lane, spool: Spool, client: Client, log: Log) -> None:
+        self.table = table
+        self.client = client
+        self.log = log
+        self.ledger = Ledger(lane, spool, log)
+        self.watch = Watch(asyncio.get_running_loop())
+        self.draining = False
+        self.live = Live(plan, client, table)
+        self._prefix = os.urandom(6).hex()
+        self._count = 0
+
+    def start(self) -> None:
+        """Begin to look after running calls."""
+        self.watch.start()
+
+    def close(self) -> None:
+        """Stop looking after calls."""
+        self.watch.stop()
+
+    def apply(self, plan: Plan) -> None:
+        """Serve new calls by `plan`; running ones keep theirs."""
+        live = Live(plan, self.client, self.table)
+        self.live = live
+        self.client.retire({upstream.origin for upstream in plan.upstreams.values()})
+
+    async def serve(self, exchange: Exchange) -> None:
+        """One request, from its head to its record."""
+        now_ns = monotonic_ns()
+        self._count += 1
+        call_id = f"req_{self._prefix}{self._count:08x}"
+        call = Call(call_id, now_ns * 1e-9, now_ns, self.live, exchange)
+        match = routes.PROXIED.get(exchange.path)
+        if match is None or exchange.method != "POST" or self.draining:
+            await self._elsewhere(call, match)
+        else:
+            await self._proxied(call, match)
+
+    async def _proxied(self, call: Call, match: Match) -> None:
+        dialect = match.endpoint.dialect
+        call.op = match.endpoint.op
+        call.task = asyncio.current_task()
+        self.watch.add(call)
+        try:
+            await self._run(call, match)
+        except GatewayError as error:
+            await self._refuse(call, dialect, error)
+        except asyncio.CancelledError:
+            await self._interrupted(call, dialect)
+        except Exception as error:  # noqa: BLE001 - the last wall: one call fails, the worker goes on
+            await self._failed(call, dialect, error)
+        finally:
+            call.done = True
+            self.watch.remove(call)
+            if call.reply is not None:
+                call.reply.close()
+            self.ledger.settle(call)
+
+    async def _run(self, call: Call, match: Match) -> None:
+        live, dialect = call.live, match.endpoint.dialect
+        scan = self._scan(call)
+        for check in live.head:
+            check(call, scan)
+        body = await self._read(call, match, scan)
+        for check in live.body:
+            check(call)
+        reply = await attempts.send(call, dialect, body)
+        if not call.stream or reply.status >= 400:
+            await relay.whole(call, dialect, reply)
+            return
+        tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
+        await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
+
+    def _scan(self, call: Call) -> headers.Scan:
+        options = call.live.options
+        try:
+            scan = headers.scan(call.exchange.headers, options.max_headers, options.max_header_bytes)
+        except headers.HeaderError as error:
+            raise GatewayError("headers_too_large" if error.status == 431 else error.code, error.message) from None
+        if scan.label is not None:
+            call.label = scan.label.decode("ascii")
+        return scan
+
+    async def _read(self, call: Call, match: Match, scan: headers.Scan) -> fields.Fields:
+        """The body, read whole and peeked into: `call.model_name` and `call.stream` are known afterwards."""
+        options, dialect = call.live.options, match.endpoint.dialect
+        if scan.content_type not in JSON_TYPES:
+            raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
+        call.body_deadline = body_deadline(options, call.started, scan.content_length)
+        raw = await call.exchange.body(scan.content_length, options.max_body)
+        call.body_deadline = 0.0
+        call.bytes_in = len(raw)
+        try:
+            body = fields.scan(raw)
+            call.model_name = match.model or body.text(b"model") or ""
+            call.stream = dialect.streams and body.flag(b"stream")
+        except fields.FieldError as error:
+            raise GatewayError(error.code, error.message, param=error.field) from None
+        _check_fields(body, dialect, match)
+        return body
+
+    async def _refuse(self, call: Call, dialect: Dialect | None, error: GatewayError) -> None:
+        call.status, call.error = error.status, error.row.code
+        if error.kind == "client_closed":
+            return
+        if call.exchange.started:
+            await call.exchange.close()
+            return
+        head, body = error_answer(call, dialect, error)
+        if error.kind in ("request_too_large", "request_timeout", "shutting_down"):
+            head.append(CLOSE)
+        call.bytes_out = len(body)
+        await call.exchange.respond(error.status, head, body)
+
+    async def _interrupted(self, call: Call, dialect: Dialect) -> None:
+        """The task was cancelled: by `call.abandon`, whose cause decides, or by the loop that is being closed."""
+        task = asyncio.current_task()
+        if not call.cause or task is None:
+            call.status, call.error = 499, "cancelled"
+            raise asyncio.CancelledError
+        task.uncancel()
+        if call.reply is not None:
+            call.reply.close()
+        error = relay.interrupted(call.cause)
+        if call.exchange.started and error.kind != "client_closed":
+            await call.exchange.send(dialect.stream_error(error, call.id))
+        await self._refuse(call, dialect, error)
+
+    async def _failed(self, call: Call, dialect: Dialect | None, error: Exception) -> None:
+        self.log.error("internal_error", id=call.id, error=error, where=_where(error))
+        message = f"Something went wrong in this gateway. Its log has the details under {call.id}."
+        await self._refuse(call, dialect, GatewayError("internal_error", message))
+
+    async def _elsewhere(self, call: Call, match: Match | None) -> None:
+        """Everything that is not proxied on the hot path: health, models, Azure's paths, what does not exist."""
+        exchange = call.exchange
+        if exchange.path in (routes.LIVE, routes.READY):
+            await self._health(exchange)
+            return
+        if match is None and exchange.method == "POST" and not self.draining:
+            match = routes.deployment(exchange.path)
+            if match is not None:
+                await self._proxied(call, match)
+                return
+        try:
+            status, body = self._answer(call, match)
+            call.status = status
+            head: Headers = [JSON]
+            add_facts(call, head)
+            await exchange.respond(status, head, body)
+        except GatewayError as error:
+            await self._refuse(call, None, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._failed(call, None, error)
+        finally:
+            call.done = True
+            self.ledger.settle(call)
+
+    def _answer(self, call: Call, match: Match | None) -> tuple[int, bytes]:
+        exchange = call.exchange
+        if self.draining:
+            raise relay.interrupted("shutting_down")
+        scan = self._scan(call)
+        if routes.malformed(exchange.path):
+            raise GatewayError("bad_request", "The path is not in its plain form: no //, no dot segments, no escapes.")
+        if match is not None or (exchange.path in routes.MODELS and exchange.method != "GET"):
+            wanted = "POST" if match is not None else "GET"
+            raise GatewayError("method_not_allowed", f"This path takes {wanted} requests only.")
+        for check in call.live.head:
+            check(call, scan)
+        if exchange.path in routes.MODELS:
+            return 200, call.live.models_json(call.key)
+        for prefix in routes.MODELS:
+            if exchange.method == "GET" and exchange.path.startswith(prefix + b"/") and b":" not in exchange.path:
+                return 200, self._model(call, exchange.path[len(prefix) + 1 :].decode("latin-1"))
+        raise GatewayError(
+            "endpoint_not_enabled",
+            f"{exchange.method} on this path is not served here. Served are /v1/chat/completions, /v1/completions, "
+            "/v1/embeddings and /v1/models.",
+        )
+
+    def _model(self, call: Call, name: str) -> bytes:
+        live: Live = call.live
+        found = live.model_json(call.key, name)
+        if found is None:
+            raise GatewayError(
+                "model_not_found", "This model does not exist here. GET /v1/models lists those you may use.", param="model"
+            )
+        call.model_name = name
+        return found
+
+    async def _health(self, exchange: Exchange) -> None:
+        ready = not self.draining
+        if exchange.path == routes.LIVE:
+            await exchange.respond(200, [JSON], b'{"status":"live"}')
+            return
+        demo = b',"demo":true' if self.live.options.demo else b""
+        body = b'{"status":"%b","revision":%d%b}' % (b"ready" if ready else b"draining", self.live.revision, demo)
+        await exchange.respond(200 if ready else 503, [JSON], body)
+
+
+def _check_fields(body: fields.Fields, dialect: Dialect, match: Match) -> None:
+    bad = body.forbidden(FORBIDDEN, FORBIDDEN_PREFIXES)
+    if bad is not None:
+        name = bad.decode("utf-8", "replace")
+        raise GatewayError(
+            "forbidden_field", f"{name} may not be sent: where a call goes is decided by this gateway.", param=name
+        )
+    for field in dialect.required:
+        if not body.has(field) and not (match.model and field == b"model"):
+            name = field.decode()
+            raise GatewayError("missing_field", f"You must provide {name}.", param=name)
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the innermost frame, for the log: never values."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""

@@ -1,0 +1,102 @@
+"""Passing an answer on: whole, or event by event with its usage tapped."""
+
+from time import monotonic
+
+from fastgw.call import Call, Usage
+from fastgw.dialects import framing
+from fastgw.dialects.base import Dialect, Tap
+from fastgw.errors import GatewayError, UpstreamError
+from fastgw.gateway.answer import Headers, upstream_headers
+from fastgw.plan import prices
+from fastgw.upstream.reply import Reply
+
+PING = framing.comment("ping")
+
+
+def account(call: Call, dialect: Dialect, usage: Usage | None, estimated_output: int = 0) -> None:
+    """Note what the call used and costs; without a usage from the upstream it is estimated and marked so."""
+    if usage is not None:
+        call.usage_source = "upstream"
+    else:
+        usage = Usage(input=dialect.estimate_input(call.bytes_in), output=estimated_output)
+        call.usage_source = "estimated"
+    call.usage = usage
+    call.cost_nano = price_of(call, usage)
+
+
+def price_of(call: Call, usage: Usage) -> int | None:
+    """Nano-dollars of `usage` at this call's target; None where it has no price."""
+    price = call.target.price
+    return None if price is None else prices.cost_nano(price, usage)
+
+
+async def whole(call: Call, dialect: Dialect, reply: Reply) -> None:
+    """A complete reply, its bytes untouched."""
+    body = reply.body
+    if reply.status < 300:
+        account(call, dialect, dialect.usage(body))
+    call.status = reply.status
+    call.bytes_out = len(body)
+    await call.exchange.respond(reply.status, upstream_headers(call, reply), body)
+
+
+async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat: float) -> None:
+    """A streamed reply, sent event by event; nothing is sent before the upstream's first event.
+
+    Raises UpstreamError while nothing was sent yet; later failures are told inside the stream, which then ends
+    without the dialect's own end.
+    """
+    exchange = call.exchange
+    headers = upstream_headers(call, reply)
+    call.status = reply.status
+    try:
+        await _pass(call, reply, tap, headers, heartbeat)
+        failure = None if tap.complete or tap.failed else _cut("the upstream ended the stream before its end")
+    except UpstreamError as error:
+        failure = error
+    except ValueError as error:
+        failure = _cut(str(error))
+    finally:
+        if exchange.started:
+            account(call, dialect, tap.usage, tap.events)
+    if failure is not None:
+        if not exchange.started:
+            raise failure
+        call.error = failure.row.code
+        await exchange.send(dialect.stream_error(failure, call.id))
+    elif tap.failed:
+        call.error = "upstream_error_event"
+    await exchange.close()
+
+
+async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat: float) -> None:
+    exchange, read, feed = call.exchange, reply.read, tap.feed
+    while True:
+        data = await read()
+        if data is None:
+            await exchange.send(PING)
+            call.poke_at = monotonic() + heartbeat
+            continue
+        out = feed(data) if data else tap.finish()
+        if out:
+            if not exchange.started:
+                call.first_byte_at = monotonic()
+                await exchange.start_stream(reply.status, headers)
+            await exchange.send(out)
+            call.bytes_out += len(out)
+            call.poke_at = monotonic() + heartbeat
+        if not data:
+            return
+
+
+def _cut(why: str) -> UpstreamError:
+    return UpstreamError("upstream_invalid_response", f"The answer is incomplete: {why}.", reason="reset", sent=True)
+
+
+def interrupted(cause: str) -> GatewayError:
+    """Why a running call was ended by the gateway, for its caller."""
+    if cause == "shutting_down":
+        return GatewayError("shutting_down", "This gateway is shutting down; send the request again.", retry_after=1)
+    if cause == "request_timeout":
+        return GatewayError("request_timeout", "The request body came too slowly; send it faster or raise bounds.body_timeout.")
+    return GatewayError("client_closed", "The client left.")

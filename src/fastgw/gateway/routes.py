@@ -1,0 +1,58 @@
+"""Which path is which operation. One raw, undecoded path decides, for authentication and dispatch alike."""
+
+import re
+from typing import NamedTuple
+
+from fastgw.dialects import openai
+from fastgw.dialects.base import Dialect
+
+PLAIN = re.compile(rb"/[A-Za-z0-9._~!$&'()*+,=:@-]+(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+DEPLOYMENT = re.compile(rb"/openai/deployments/([A-Za-z0-9._:@-]{1,128})/(chat/completions|completions|embeddings)")
+
+
+class Endpoint(NamedTuple):
+    """An operation that is proxied. `op` is its name in records and metrics."""
+
+    op: str
+    dialect: Dialect
+
+
+class Match(NamedTuple):
+    """What a path stands for: an endpoint to proxy (with the model named by an Azure path, if any)."""
+
+    endpoint: Endpoint
+    model: str = ""
+
+
+_OPERATIONS = {
+    b"chat/completions": Endpoint("chat", openai.CHAT),
+    b"completions": Endpoint("completions", openai.COMPLETIONS),
+    b"embeddings": Endpoint("embeddings", openai.EMBEDDINGS),
+}
+PROXIED: dict[bytes, Match] = {
+    prefix + b"/v1/" + path: Match(endpoint) for path, endpoint in _OPERATIONS.items() for prefix in (b"", b"/openai")
+}
+MODELS = (b"/v1/models", b"/openai/v1/models")
+LIVE, READY = b"/health/live", b"/health/ready"
+
+
+def deployment(path: bytes) -> Match | None:
+    """Azure's shape, `/openai/deployments/{model}/chat/completions`: the path names the model."""
+    match = DEPLOYMENT.fullmatch(path)
+    return Match(_OPERATIONS[match[2]], match[1].decode()) if match else None
+
+
+def malformed(path: bytes) -> bool:
+    """Whether a path is written in a way that two readers could take for two paths: `//`, `..`, `%`, `;`, `\\`, ..."""
+    if path == b"/":
+        return False
+    return PLAIN.fullmatch(path) is None or b"/./" in path + b"/" or b"/../" in path + b"/"
+
+
+def family(path: bytes) -> str:
+    """In whose shape an error on this path is written: `openai`, `anthropic` or `gemini`."""
+    if path.startswith((b"/anthropic/", b"/v1/messages")):
+        return "anthropic"
+    if path.startswith((b"/genai/", b"/v1beta/")) or (path.startswith(b"/v1/models/") and b":" in path):
+        return "gemini"
+    return "openai"

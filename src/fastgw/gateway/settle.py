@@ -1,0 +1,94 @@
+"""The end of a call: its record into the spool, its numbers into the shared counters, its line into the log."""
+
+from time import monotonic, time
+from typing import Protocol
+
+from fastgw.call import Call, Usage
+from fastgw.telemetry import metrics, record
+from fastgw.telemetry.log import Log
+from fastgw.telemetry.metrics import Handles, ProcessHandles
+
+NO_USAGE = Usage()
+
+
+class Lane(metrics.Adder, Protocol):
+    """This worker's stripe of the shared counters."""
+
+
+class Spool(Protocol):
+    """Where records are appended."""
+
+    def append(self, payload: bytes) -> bool:
+        """Write one record; False when it was shed."""
+        ...
+
+
+class Ledger:
+    """Writes down calls that have ended."""
+
+    def __init__(self, lane: Lane, spool: Spool, log: Log) -> None:
+        self.lane = lane
+        self.spool = spool
+        self.log = log
+        self._series: dict[str, int] | None = None
+
+    def settle(self, call: Call) -> None:
+        """Record, count and log one call, once."""
+        series = call.live.plan.series
+        if series is not self._series:
+            self._use(series)
+        written = record_of(call)
+        if self.spool.append(record.encode(written)):
+            self.lane.add(self._process.records_written, 1)
+        else:
+            self.lane.add(self._process.records_shed, 1)
+        handles = call.target.handles if call.target is not None else self._none
+        metrics.account(self.lane, handles, written)
+        if call.refused_by:
+            self.lane.add(getattr(self._process, f"refusals_{call.refused_by}"), 1)
+        if call.live.options.access_log:
+            self.log.access(written)
+
+    def _use(self, series: dict[str, int]) -> None:
+        self._series = series
+        self._process = ProcessHandles.find(series)
+        self._none = Handles.find(series)
+
+
+def record_of(call: Call) -> record.Record:
+    """The record of a call that has ended."""
+    total = monotonic() - call.started
+    usage = call.usage or NO_USAGE
+    target = call.target
+    name = ""
+    if target is not None:
+        name = f"{target.provider}/{call.upstream_model}" if call.upstream_model else target.name
+    priced = target is not None and target.price is not None and call.usage is not None
+    return record.Record(
+        id=call.id,
+        ts=int((time() - total) * 1_000_000),
+        key=call.key.name if call.key is not None else None,
+        model=call.model_name or None,
+        provider=target.provider if target is not None else None,
+        target=name or None,
+        status=call.status,
+        error=call.error or None,
+        attempts=tuple(call.attempts),
+        stream=call.stream,
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cached_tokens=usage.cached,
+        cache_write_tokens=usage.cache_write,
+        reasoning_tokens=usage.reasoning,
+        usage_source=call.usage_source,
+        cost_nano=call.cost_nano if priced else None,
+        price_version=target.price.version if priced else None,
+        bytes_in=call.bytes_in,
+        bytes_out=call.bytes_out,
+        first_token_ms=round((call.first_byte_at - call.started) * 1000, 3) if call.first_byte_at else None,
+        total_ms=round(total * 1000, 3),
+        overhead_us=max(0, int((total - call.upstream_seconds) * 1_000_000)),
+        cache="off",
+        revision=call.live.revision,
+        label=call.label,
+    )

@@ -1,0 +1,103 @@
+"""granian's HTTP server inside a process and an event loop of ours, on sockets bound by somebody else.
+
+granian's own supervisor stops every worker when one dies twice, leaves orphans and binds with SO_REUSEPORT, so it is
+not used. What remains is private API of granian 2.8 (`_granian`, `_futures`): it lives in this one file, and
+`granian>=2.8.7,<2.9` is pinned for it. 2.8 is also the first version whose ASGI `send()` holds back for a slow reader.
+
+Known and relied upon: `backpressure` bounds *connections* (idle ones too), beyond it nothing is accepted;
+`header_read_timeout` also ends idle keep-alive connections; a stop closes the listening descriptor and idle
+connections at once and calls back when the last request in flight has been answered; one loop carries several servers.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from granian._futures import _future_watcher_wrapper, _new_cbscheduler
+from granian._granian import ASGIWorker, SocketHolder, WorkerSignal
+from granian.http import HTTP1Settings
+
+from fastgw.child import Listener
+
+Application = Callable[[dict[str, Any], Any], Awaitable[None]]
+"""`await app(scope, proto)`: an ASGI scope, and an object with `receive()` and `send(event)`."""
+
+BACKLOG = 1024
+CONNECTIONS = 16_384
+KEEP_ALIVE_S = 75
+_THREAD_IDLE_S = 30
+_BLOCKING_THREADS = 512
+_NO_TLS = (False, None, None, None, "tls1.3", None, [], False)
+_NO_METRICS = (None, None)
+
+
+class Host:
+    """Serves one application on several listeners in the running loop."""
+
+    def __init__(
+        self,
+        app: Application,
+        listeners: Sequence[Listener],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        self._app = app
+        self._listeners = tuple(listeners)
+        self._loop = loop
+        self._connections = connections
+        self._signals: list[Any] = []
+        self._serving = 0
+        self.stopped = asyncio.Event()
+        """Set when every listener has been given up and every request in flight has been answered."""
+
+    def start(self) -> None:
+        """Begin to accept; returns at once."""
+        scheduler = _new_cbscheduler(self._loop, _future_watcher_wrapper(self._app), impl_asyncio=True)
+        for listener in self._listeners:
+            self._serve(listener, scheduler)
+
+    def stop(self) -> None:
+        """Stop accepting, close idle connections, let requests in flight finish: then `stopped` is set."""
+        signals, self._signals = self._signals, []
+        for signal in signals:
+            signal.set()
+
+    def _serve(self, listener: Listener, scheduler: object) -> None:
+        """One server for one listener. `st`: a single-threaded runtime, the cheaper one per request."""
+        http1 = HTTP1Settings(header_read_timeout=KEEP_ALIVE_S * 1000)
+        socket = (None, SocketHolder(listener.fd, listener.unix, BACKLOG))
+        worker = ASGIWorker(
+            1,
+            socket,
+            None,
+            1,
+            _BLOCKING_THREADS,
+            1,
+            _THREAD_IDLE_S,
+            self._connections,
+            "1",
+            http1,
+            None,
+            False,
+            None,
+            *_NO_TLS,
+            _NO_METRICS,
+        )
+        signal = WorkerSignal()
+        signal.add_cb(self._on_stopped)
+        self._signals.append(signal)
+        self._serving += 1
+        (worker.serve_str_uds if listener.unix else worker.serve_str)(scheduler, self._loop, signal)
+
+    def _on_stopped(self) -> None:
+        """Called by granian's thread, once a server."""
+        try:
+            self._loop.call_soon_threadsafe(self._one_stopped)
+        except RuntimeError:  # the loop is closed already: nobody waits any more
+            return
+
+    def _one_stopped(self) -> None:
+        self._serving -= 1
+        if not self._serving:
+            self.stopped.set()

@@ -1,0 +1,165 @@
+"""Listening sockets: bound once, by the supervisor, and handed to the processes that accept on them.
+
+Never with SO_REUSEPORT: with it a second instance on the same port would start and silently take part of the traffic,
+and whatever waits in a dead worker's own queue would be reset. One shared queue has neither problem.
+"""
+
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from fastgw.node.errors import NOTHING_TO_SERVE, PORT_TAKEN, StartError
+
+BACKLOG = 1024
+UNIX_MODE = 0o660
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each address `host` stands for (`localhost` may be IPv4 and IPv6).
+
+    Raises:
+        StartError: (3) the port is taken or forbidden, (2) the host is no address of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(NOTHING_TO_SERVE, f"cannot listen on {host}: {error.strerror or error}") from error
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            # port 0: the second family takes the number the first was given
+            chosen = sockets[0].getsockname()[1] if port == 0 and sockets else port
+            sockets.append(_listen_tcp(family, (address[0], chosen, *address[2:])))
+    except OSError as error:
+        close_all(sockets)
+        raise _refused(host, port, error) from error
+    return sockets
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A listening unix socket at `path`; one left behind by a process that is gone is replaced.
+
+    Raises:
+        StartError: (3) something listens there or it is no socket, (2) the path cannot be used.
+    """
+    end = socket.socket(socket.AF_UNIX)
+    try:
+        _clear_stale(path)
+        end.bind(path)
+        os.chmod(path, UNIX_MODE)
+        end.listen(BACKLOG)
+    except OSError as error:
+        end.close()
+        code = PORT_TAKEN if error.errno == errno.EADDRINUSE else NOTHING_TO_SERVE
+        raise StartError(code, f"cannot listen on unix socket {path}: {error.strerror or error}") from error
+    except BaseException:
+        end.close()
+        raise
+    end.setblocking(False)
+    return end
+
+
+def describe(end: socket.socket) -> str:
+    """Where a listening socket can be reached: `http://127.0.0.1:4000`, `http://[::1]:4000`, `unix:/run/x.sock`."""
+    name = end.getsockname()
+    if end.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"http://[{name[0]}]:{name[1]}" if end.family == socket.AF_INET6 else f"http://{name[0]}:{name[1]}"
+
+
+def beyond_loopback(hosts: Iterable[str]) -> list[str]:
+    """Those of `hosts` that other machines may reach."""
+    return [host for host in hosts if not _is_loopback(host)]
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close our copies, and take the name of a unix socket away."""
+    for end in sockets:
+        name = end.getsockname() if end.fileno() >= 0 and end.family == socket.AF_UNIX else None
+        end.close()
+        if name:
+            with suppress(OSError):
+                os.unlink(name)
+
+
+def owner_of(port: int) -> str:
+    """Which process of this machine listens on a TCP port, as far as we may see: `nginx (pid 12)`, or nothing."""
+    inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    if not inodes:
+        return ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return ""
+
+
+def _listen_tcp(family: int, address: tuple[object, ...]) -> socket.socket:
+    end = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # On Linux this lets a restart pass TIME_WAIT; it does not let two processes listen.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        end.bind(address)
+        end.listen(BACKLOG)
+        end.setblocking(False)
+    except BaseException:
+        end.close()
+        raise
+    return end
+
+
+def _refused(host: str, port: int, error: OSError) -> StartError:
+    where = f"cannot listen on {host} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        owner = owner_of(port)
+        return StartError(PORT_TAKEN, f"{where}: taken by {owner or 'another process'}; stop it or choose another port")
+    if error.errno == errno.EACCES:
+        return StartError(PORT_TAKEN, f"{where}: not permitted; ports below 1024 need a privilege")
+    return StartError(NOTHING_TO_SERVE, f"{where}: {error.strerror or error}")
+
+
+def _clear_stale(path: str) -> None:
+    """Remove a socket file nobody listens on."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartError(PORT_TAKEN, f"cannot listen on unix socket {path}: there is a file which is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:  # a full queue: somebody is there
+            pass
+    raise StartError(PORT_TAKEN, f"cannot listen on unix socket {path}: taken by another process")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening_inodes(port: int) -> set[str]:
+    """Inodes of sockets in state LISTEN (0A) on `port`, from /proc/net (proc(5))."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                    inodes.add(fields[9])
+    return inodes

@@ -1,0 +1,158 @@
+"""The plan as the data plane reads it: frozen data, no behaviour, everything looked up and checked beforehand.
+
+Prices are integer pico-dollars per token, limits are rules over slots of the shared table, durations are seconds.
+A plan holds upstream credentials: it is written only to files of mode 0600 and never logged.
+"""
+
+from msgspec import Struct
+
+
+class Timeouts(Struct, frozen=True):
+    """Deadlines of one attempt, in seconds (`total` is that of the whole call)."""
+
+    connect: float = 5.0
+    first_token: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class Origin(Struct, frozen=True):
+    """Where connections of one pool go. Equal origins share a pool, also from one revision to the next."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: str | None = None
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    max_connections: int = 512
+    queue: int = 1024
+    queue_timeout: float = 5.0
+    max_head: int = 32 * 1024
+    max_body: int = 64 * 1024 * 1024
+
+
+class Price(Struct, frozen=True):
+    """Integer pico-dollars per token, by kind; `version` names the table it came from."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    version: str = ""
+
+
+class Rule(Struct, frozen=True):
+    """One request limit: `limit` requests in `period` seconds, `burst` of them at once, counted in `slot`."""
+
+    level: str
+    owner: str
+    limit: int
+    period: float
+    burst: int
+    slot: int
+    interval_ns: int
+    tau_ns: int
+
+
+class Upstream(Struct, frozen=True):
+    """A provider with everything resolved: where it is, how a request to it is signed, which headers may travel.
+
+    `paths` maps the name of a dialect to a path template in which `{model}` is replaced: what it speaks, and where.
+    `auth_header` and `auth_value` are one request header; the value is a secret.
+    """
+
+    name: str
+    kind: str
+    origin: Origin
+    paths: dict[str, str]
+    auth_header: str = ""
+    auth_value: str = ""
+    headers: dict[str, str] = {}
+    allow: tuple[str, ...] = ()
+    region: str = ""
+
+
+class Target(Struct, frozen=True):
+    """One way to serve a model. `id` is `provider/upstream-model`.
+
+    An empty `model` stands for the part of the client's name that the wildcard matched.
+    """
+
+    id: str
+    upstream: str
+    model: str
+    weight: int = 1
+    priority: int = 1
+    price: Price | None = None
+
+
+class Retry(Struct, frozen=True):
+    """`attempts` in all; `on` names the error classes after which another target may be tried."""
+
+    attempts: int = 3
+    on: frozenset[str] = frozenset({"connect", "429", "503"})
+
+
+class Model(Struct, frozen=True):
+    """A name clients use; in `Plan.wildcards` one for all names that begin with `provider/`."""
+
+    name: str
+    targets: tuple[Target, ...]
+    balance: str = "weighted"
+    retry: Retry = Retry()
+    timeout: Timeouts = Timeouts()
+    rules: tuple[Rule, ...] = ()
+    created: int = 0
+
+
+class Key(Struct, frozen=True):
+    """A caller's key, known by the keyed hash of its secret only.
+
+    `models` None: every model. `patterns` are the prefixes of names given as `prefix*`.
+    """
+
+    name: str
+    digest: bytes
+    models: frozenset[str] | None = None
+    patterns: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    expires: float | None = None
+    blocked: bool = False
+    prefix: str = ""
+
+
+class Options(Struct, frozen=True):
+    """What is set for the whole gateway. Sizes in bytes, times in seconds."""
+
+    max_body: int = 32 * 1024 * 1024
+    max_headers: int = 100
+    max_header_bytes: int = 32 * 1024
+    body_timeout: float = 30.0
+    body_rate: int = 1024
+    heartbeat: float = 15.0
+    expose_facts: bool = True
+    access_log: bool = True
+    log_level: str = "info"
+    segment_bytes: int = 8 * 1024 * 1024
+    spool_cap: int = 1024 * 1024 * 1024
+    demo: bool = False
+
+
+class Plan(Struct, frozen=True):
+    """Everything the request path may look at, in one object that is swapped whole.
+
+    `wildcards` are models by the prefix of the name before its first `/`; the one called `*` takes bare names.
+    `series` maps every metric series to its counter in the shared table.
+    """
+
+    revision: int
+    pepper: bytes
+    upstreams: dict[str, Upstream]
+    models: dict[str, Model]
+    wildcards: dict[str, Model]
+    keys: tuple[Key, ...]
+    rules: tuple[Rule, ...]
+    options: Options
+    series: dict[str, int]

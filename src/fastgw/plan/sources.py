@@ -1,0 +1,135 @@
+"""Where a config comes from: the operator's file, the environment alone, or the built-in demo; and the stored keys."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fastgw.plan.config import Config, ConfigErrors, Key, Limits, Model, Price, Provider, StoredKey, Target, decode, parse
+from fastgw.providers import PROVIDERS
+from fastgw.state.secrets import ensure_demo_key, read_secret
+
+STORED_KEYS = "keys.jsonl"
+DEMO_MODELS = ("mock-small", "mock-large")
+DEMO_KEY_LIMITS = Limits(requests="60/min", burst=20)
+
+
+class Sources(Struct):
+    """What `build` compiles. `demo_url` is the base URL of the built-in mock."""
+
+    data_dir: str
+    environ: dict[str, str]
+    config: str | None = None
+    demo: bool = False
+    demo_url: str = ""
+
+
+class Loaded(Struct):
+    """A decoded config, the stored keys with the place each came from, and the files to watch."""
+
+    config: Config
+    stored: list[tuple[str, StoredKey]]
+    files: list[str]
+    wildcard_kinds: tuple[str, ...] = ()
+
+
+def providers_in(environ: Mapping[str, str]) -> list[str]:
+    """The kinds of provider whose key stands in the environment."""
+    return [kind for kind, one in PROVIDERS.items() if one.key_env and environ.get(one.key_env)]
+
+
+def load(sources: Sources) -> Loaded:
+    """Read everything an operator has said. Raises ConfigErrors with every error found."""
+    errors: list[str] = []
+    files: list[Path] = []
+    kinds: tuple[str, ...] = ()
+    if sources.config is not None:
+        config, files = _from_file(Path(sources.config), sources.environ)
+    elif sources.demo:
+        config = _demo(sources)
+    else:
+        kinds = tuple(providers_in(sources.environ))
+        config = _from_environment(kinds, sources)
+    stored_files = [Path(sources.data_dir) / STORED_KEYS]
+    if config.keys_file is not None and sources.config is not None:
+        stored_files.append(Path(sources.config).parent / config.keys_file)
+    stored = [row for file in stored_files for row in _stored(file, errors, required=file is not stored_files[0])]
+    if errors:
+        raise ConfigErrors(errors)
+    return Loaded(config, stored, [str(file) for file in (*files, *stored_files)], kinds)
+
+
+def watched(sources: Sources) -> list[str]:
+    """The files whose change means a reload, also while what they say is wrong."""
+    files = [Path(sources.data_dir) / STORED_KEYS]
+    if sources.config is not None:
+        config = Path(sources.config)
+        files.append(config)
+        try:
+            found, named = _from_file(config, sources.environ)
+            files += named
+            if found.keys_file is not None:
+                files.append(config.parent / found.keys_file)
+        except ConfigErrors:
+            pass
+    return [str(file) for file in files]
+
+
+def _from_file(path: Path, environ: Mapping[str, str]) -> tuple[Config, list[Path]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigErrors([f"(file): cannot read {path}: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigErrors([f"(file): {path} is not UTF-8 text"]) from None
+    return parse(text, base=path.parent, environ=environ)
+
+
+def _from_environment(kinds: tuple[str, ...], sources: Sources) -> Config:
+    if not kinds:
+        names = ", ".join(one.key_env for one in PROVIDERS.values() if one.key_env)
+        raise ConfigErrors([f"(nothing to serve): write a fastgw.yaml, or set one of {names}, or start with --demo"])
+    providers = {kind: Provider(kind=kind, api_key=sources.environ[PROVIDERS[kind].key_env]) for kind in kinds}
+    return Config(providers=providers, keys=_demo_keys(sources, limited=True))
+
+
+def _demo(sources: Sources) -> Config:
+    price = Price(input=0.15, output=0.60, cached=0.075)
+    models = {
+        name: Model(targets=[Target(provider="mock", model=name, price=price)])
+        for name in (*DEMO_MODELS, "mock-embedding")
+    }
+    provider = Provider(kind="openai_compatible", base_url=sources.demo_url)
+    return Config(providers={"mock": provider}, models=models, keys=_demo_keys(sources, limited=False))
+
+
+def _demo_keys(sources: Sources, *, limited: bool) -> list[Key]:
+    """The demo key; limited where real provider keys are behind it, since it lies about in a file."""
+    secret = read_secret(ensure_demo_key(sources.data_dir))
+    return [Key(name="demo", secret=secret, limits=DEMO_KEY_LIMITS if limited else Limits())]
+
+
+def _stored(path: Path, errors: list[str], *, required: bool) -> list[tuple[str, StoredKey]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        if required:
+            errors.append(f"keys_file: {path} does not exist")
+        return []
+    except OSError as error:
+        errors.append(f"{path}: {error.strerror}")
+        return []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = f"{path.name}:{number}"
+        try:
+            row = decode(msgspec.json.decode(line), StoredKey, place, errors)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            errors.append(f"{place}: not a JSON object")
+            continue
+        if row is not None:
+            rows.append((place, row))
+    return rows

@@ -1,0 +1,38 @@
+"""Who is calling: the key's keyed hash looked up, so that time tells nothing of the secret and no secret is kept."""
+
+import hashlib
+
+from fastgw._core import headers
+from fastgw.call import Call
+from fastgw.errors import GatewayError
+from fastgw.plan.plan import Plan
+from fastgw.policies.base import Env, Policy
+
+UNKNOWN = "Incorrect API key provided. Send a key of this gateway as `Authorization: Bearer <key>`."
+MISSING = "You didn't provide an API key. Send a key of this gateway as `Authorization: Bearer <key>`."
+
+
+def digest(secret: bytes, pepper: bytes) -> bytes:
+    """The 32-byte keyed BLAKE2b (RFC 7693) under which a secret is known."""
+    return hashlib.blake2b(secret, key=pepper, digest_size=32).digest()
+
+
+def build(plan: Plan, env: Env) -> Policy:
+    """Sets `call.key`; refuses missing, unknown, blocked and expired keys with a 401."""
+    known = {key.digest: key for key in plan.keys}
+    pepper, clock = plan.pepper, env.clock
+
+    def head(call: Call, scan: headers.Scan) -> None:
+        secret = scan.key
+        if not secret:
+            raise GatewayError("invalid_api_key", MISSING if secret is None else UNKNOWN)
+        key = known.get(digest(secret, pepper))
+        if key is None:
+            raise GatewayError("invalid_api_key", UNKNOWN)
+        call.key = key
+        if key.blocked:
+            raise GatewayError("key_blocked", f"The key {key.name!r} is blocked. Ask whoever runs this gateway.")
+        if key.expires is not None and clock() >= key.expires:
+            raise GatewayError("key_expired", f"The key {key.name!r} has expired. Ask for a new one.")
+
+    return Policy(head=head)

@@ -1,0 +1,15 @@
+"""Azure OpenAI: a deployment is named in the path. Source: Azure's REST reference for OpenAI in Foundry Models."""
+
+from fastgw.providers.base import Provider
+
+PROVIDER = Provider(
+    kind="azure",
+    speaks={
+        "openai_chat": "/openai/deployments/{model}/chat/completions?api-version={api_version}",
+        "openai_completions": "/openai/deployments/{model}/completions?api-version={api_version}",
+        "openai_embeddings": "/openai/deployments/{model}/embeddings?api-version={api_version}",
+    },
+    auth_header="api-key",
+    auth_scheme="",
+    api_version="2024-10-21",
+)

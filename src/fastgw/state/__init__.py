@@ -1,0 +1,1 @@
+"""Hot state of one node: the shared table and the record spool."""

@@ -1,0 +1,454 @@
+"""The record spool of a node: append-only segment files, one series a worker lane, that outlive the worker.
+
+A segment (segment.py has its form) is a preallocated file, mapped shared. Appending is a copy into the mapping, so a
+killed process loses nothing it appended, and ``sync`` (off the request path) bounds what a power cut can take. A new
+writer never appends to an old segment.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from fastgw.state.segment import (
+    ACTIVE,
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    OPENED,
+    SEALED,
+    SPARE,
+    STATE,
+    Segment,
+    SpoolError,
+    after_frame,
+    describe,
+    frames,
+    is_locked,
+    mark_sealed,
+    open_segment,
+    pack_header,
+    segment_name,
+    segment_names,
+)
+
+__all__ = ["Cleaned", "Reader", "Segment", "SpoolError", "Usage", "Writer", "janitor", "read", "spool_dir", "usage"]
+
+SEGMENT_BYTES = 8 * 1024 * 1024
+
+_POLL_SECONDS = 0.1
+_KEPT_PROBLEMS = 100
+
+
+def spool_dir(data_dir: str | os.PathLike[str]) -> Path:
+    """Where the segments of a data directory are."""
+    return Path(data_dir) / "spool"
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _Mapping:
+    """A segment this process writes: the open file, its lock and its shared mapping."""
+
+    def __init__(self, directory: Path, lane: int, generation: int, sequence: int, size: int) -> None:
+        self.name = segment_name(lane, generation, sequence)
+        self.path = directory / self.name
+        self.size = size
+        draft = directory / f"{self.name}.tmp"
+        self.fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            # Locked and complete before it has its name: nobody meets a half-made or ownerless segment.
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            os.posix_fallocate(self.fd, 0, size)
+            self._map = mmap.mmap(self.fd, size)
+            self._map[:HEADER_BYTES] = pack_header(lane, generation, sequence)
+            os.rename(draft, self.path)
+            _sync_directory(directory)
+        except BaseException:
+            os.close(self.fd)
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+        self.bytes = memoryview(self._map)
+        self.words = self.bytes.cast("Q")
+
+    def sync(self) -> None:
+        # On Linux the same as msync of the whole mapping, and it lets other threads run meanwhile.
+        os.fdatasync(self.fd)
+
+    def close(self, used: int) -> None:
+        """Give the unused end back to the disk, then let go of the file."""
+        self.words.release()
+        self.bytes.release()
+        self._map.close()
+        try:
+            os.ftruncate(self.fd, used)
+            os.fdatasync(self.fd)
+        finally:
+            os.close(self.fd)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.close(0)
+
+
+class Writer:
+    """The spool of one worker lane.
+
+    ``append`` belongs to one thread (the event loop); ``prepare``, ``sync`` and ``close`` may be called from others.
+    A disk problem never raises: it is told in ``problem`` (None when all is well), and records that find no room are
+    shed and counted.
+
+    Attributes:
+        appended, shed, sealed: records written, records lost for want of room (or larger than 64 KiB), segments filled.
+        problem: why the last ``prepare`` or ``sync`` failed.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], lane: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        if segment_bytes % mmap.PAGESIZE or segment_bytes < mmap.PAGESIZE:
+            raise ValueError(f"segment_bytes must be a multiple of {mmap.PAGESIZE}")
+        self.directory = Path(directory)
+        self.lane = lane
+        self.segment_bytes = segment_bytes
+        self.appended = self.shed = self.sealed = 0
+        self.problem: str | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._generation = self._sequence = 0
+        self._active: _Mapping | None = None
+        self._spare: _Mapping | None = None
+        self._retired: deque[tuple[_Mapping, int]] = deque()
+        self._bytes: memoryview[int] = memoryview(bytearray(0))
+        self._words: memoryview[int] = self._bytes
+        self._position = self._end = 0
+        if self.prepare():
+            self._switch()
+            self.prepare()
+
+    @property
+    def segment(self) -> str | None:
+        """The name of the segment being written; None while there is none."""
+        return self._active.name if self._active else None
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The names of the segments this writer holds, the spare included."""
+        return tuple(held.name for held in (self._active, self._spare) if held)
+
+    def append(self, payload: bytes) -> bool:
+        """Write one record; False when it was shed. A copy into memory: no system call while the segment has room."""
+        length = len(payload)
+        start = self._position
+        body = start + 8
+        following = (body + length + 7) & -8
+        if following > self._end or not 0 < length <= MAX_PAYLOAD:
+            return self._append_elsewhere(payload)
+        self._bytes[body : body + length] = payload
+        self._words[start >> 3] = zlib.crc32(payload) << 32 | length
+        self._position = following
+        self.appended += 1
+        return True
+
+    def _append_elsewhere(self, payload: bytes) -> bool:
+        if not payload:
+            raise ValueError("an empty payload would read as the end of the segment")
+        fits = len(payload) <= min(MAX_PAYLOAD, self.segment_bytes - HEADER_BYTES - 8)
+        if fits and self._switch():
+            return self.append(payload)
+        self.shed += 1
+        return False
+
+    def _switch(self) -> bool:
+        """Seal the active segment and go on in the spare one, if there is one."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return False
+        self._seal()
+        spare.words[OPENED] = time.time_ns()
+        spare.words[STATE] = ACTIVE
+        self._active, self._bytes, self._words = spare, spare.bytes, spare.words
+        self._position, self._end = HEADER_BYTES, spare.size
+        return True
+
+    def _seal(self) -> None:
+        if self._active is None:
+            return
+        self._active.words[STATE] = SEALED
+        self._retired.append((self._active, self._position))
+        self._active = None
+        self._end = 0
+        self.sealed += 1
+
+    def prepare(self) -> bool:
+        """Ready the next segment (call it every second or so, off the request path); True when one is ready."""
+        with self._lock:
+            self._release_retired()
+            if self._spare is not None or self._closed:
+                return self._spare is not None
+            try:
+                self._spare = self._create()
+            except OSError as error:
+                self.problem = f"cannot prepare a spool segment in {self.directory}: {error.strerror or error}"
+                return False
+            self.problem = None
+            return True
+
+    def _create(self) -> _Mapping:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._generation:
+            newest = max((int(name.split("-")[1]) for name in segment_names(self.directory)), default=0)
+            self._generation = max(time.time_ns() // 1000, newest + 1)
+        mapping = _Mapping(self.directory, self.lane, self._generation, self._sequence + 1, self.segment_bytes)
+        self._sequence += 1
+        return mapping
+
+    def _release_retired(self) -> None:
+        while self._retired:
+            mapping, used = self._retired.popleft()
+            try:
+                mapping.close(used)
+            except OSError as error:
+                self.problem = f"cannot sync {mapping.name}: {error.strerror or error}"
+
+    def sync(self) -> None:
+        """Write what was appended to the disk itself; off the request path, at least once a second."""
+        with self._lock:
+            self._release_retired()
+            active = self._active
+            if active is None:
+                return
+            try:
+                active.sync()
+            except OSError as error:
+                self.problem = f"cannot sync {active.name}: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Seal and sync; ``append`` sheds from now on. The appending thread must have stopped."""
+        with self._lock:
+            self._closed = True
+            self._seal()
+            self._release_retired()
+            if self._spare is not None:
+                self._spare.discard()
+                self._spare = None
+
+
+class Usage(NamedTuple):
+    """What the spool takes on disk."""
+
+    segments: int
+    bytes: int
+
+
+def usage(directory: str | os.PathLike[str]) -> Usage:
+    """Segments and bytes on disk now, spares included."""
+    sizes = []
+    for name in segment_names(Path(directory)):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(os.stat(Path(directory) / name).st_size)
+    return Usage(len(sizes), sum(sizes))
+
+
+class Reader:
+    """Iterates (segment name, offset, payload): lane by lane, each lane in the order of writing.
+
+    Reading stops in a segment at the first invalid frame: that is told in ``problems``, counted in ``corrupt``, and the
+    rest of the segment is skipped. With ``follow`` it goes on for ever, polling every 100 ms, until ``stop()``.
+    """
+
+    def __init__(self, directory: Path, follow: bool, since: int, start: Mapping[str, int]) -> None:
+        self.corrupt = 0
+        self.problems: deque[str] = deque(maxlen=_KEPT_PROBLEMS)
+        self._directory = directory
+        self._follow = follow
+        self._since = since
+        self._offsets = dict(start)
+        self._finished: set[str] = set()
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End a following iteration, from any thread."""
+        self._stop.set()
+
+    def __iter__(self) -> Iterator[tuple[str, int, bytes]]:
+        while True:
+            progressed = False
+            for segment in self._readable():
+                for frame in self._read(segment):
+                    progressed = True
+                    yield frame
+            if not self._follow or self._stop.is_set():
+                return
+            if not progressed and self._stop.wait(_POLL_SECONDS):
+                return
+
+    def _readable(self) -> Iterator[Segment]:
+        """Unfinished segments; of a lane none beyond the first that may still grow."""
+        names = segment_names(self._directory)
+        self._finished.intersection_update(names)
+        blocked = -1
+        for segment in self._recent([name for name in names if name not in self._finished]):
+            if segment.lane != blocked:
+                yield segment
+                if segment.name not in self._finished:
+                    blocked = segment.lane if self._follow else -1
+
+    def _recent(self, names: list[str]) -> Iterator[Segment]:
+        """Without what was surely written before ``since``: those whose successor in the lane was opened by then."""
+        waiting: Segment | None = None
+        for name in names:
+            try:
+                segment = describe(self._directory / name)
+            except FileNotFoundError:
+                continue
+            except (SpoolError, OSError) as error:
+                self._give_up(name, error)
+                continue
+            if waiting is not None:
+                superseded = waiting.lane == segment.lane and segment.state != SPARE
+                if superseded and segment.opened_us <= self._since:
+                    self._finished.add(waiting.name)
+                else:
+                    yield waiting
+            waiting = segment
+        if waiting is not None:
+            yield waiting
+
+    def _read(self, segment: Segment) -> Iterator[tuple[str, int, bytes]]:
+        # The segment was described before this reads its frames, so what was appended up to its end is not missed.
+        name, ended = segment.name, segment.ended
+        try:
+            for offset, payload in frames(segment.path, self._offsets.get(name, HEADER_BYTES)):
+                self._offsets[name] = after_frame(offset, payload)
+                yield name, offset, payload
+        except FileNotFoundError:
+            ended = True
+        except (SpoolError, OSError) as error:
+            # A live segment may be caught between two stores on a machine that reorders them: look again later.
+            if ended or not self._follow:
+                self._give_up(name, error)
+                return
+        if ended:
+            self._finished.add(name)
+            self._offsets.pop(name, None)
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        self.corrupt += 1
+        self.problems.append(str(error))
+        self._finished.add(name)
+        self._offsets.pop(name, None)
+
+
+def read(
+    directory: str | os.PathLike[str], follow: bool = False, since: int = 0, start: Mapping[str, int] | None = None
+) -> Reader:
+    """All records in a spool directory, as (segment name, offset, payload); name and offset are a record's key.
+
+    Args:
+        directory: the spool directory; a missing one is an empty spool.
+        follow: keep waiting for more.
+        since: UTC microseconds; segments closed before are left out (whole segments: filter records yourself).
+        start: offset to begin at, by segment name.
+    """
+    return Reader(Path(directory), follow, since, start or {})
+
+
+class Cleaned(NamedTuple):
+    """What a janitor run deleted."""
+
+    segments: int
+    records: int
+
+
+def janitor(directory: str | os.PathLike[str], cap_bytes: int, keep: Collection[str] = ()) -> Cleaned:
+    """Bring the spool under its cap by deleting the oldest segments nobody writes; their records are counted first.
+
+    Also gives back the unused space of segments left by a dead worker, and its spare and half-made files. Segments
+    named in ``keep`` and those locked by a living writer stay, even above the cap.
+    """
+    root = Path(directory)
+    closed = [segment for name in segment_names(root) if name not in keep and (segment := _tidy(root / name))]
+    _remove_drafts(root)
+    excess = usage(root).bytes - cap_bytes
+    segments = records = 0
+    for segment in sorted(closed, key=lambda item: (item.opened_us, item.name)):
+        if excess <= 0:
+            break
+        with contextlib.suppress(FileNotFoundError):
+            records += _count(segment.path)
+            segment.path.unlink()
+            segments += 1
+            excess -= segment.size
+    return Cleaned(segments, records)
+
+
+def _tidy(path: Path) -> Segment | None:
+    """A segment no one writes, trimmed to what it holds; None for one that is live or was a dead writer's spare."""
+    try:
+        segment = describe(path)
+    except FileNotFoundError:
+        return None
+    except SpoolError:
+        return _unreadable(path)
+    if segment.live:
+        return None
+    if segment.state == SPARE:
+        path.unlink(missing_ok=True)
+        return None
+    return _finish(segment) if segment.state == ACTIVE else segment
+
+
+def _unreadable(path: Path) -> Segment | None:
+    """A file under a segment's name that is none: the cap holds for it too, its age taken from the name."""
+    with open_segment(path) as fd:
+        if is_locked(fd):
+            return None
+        size = os.fstat(fd).st_size
+    lane, generation, sequence = (int(part) for part in path.stem.split("-"))
+    return Segment(path.name, path, lane, generation, sequence, generation, SEALED, size, live=False)
+
+
+def _finish(segment: Segment) -> Segment:
+    """Seal the segment of a dead writer and give its unused end back; a damaged one keeps its length."""
+    used = HEADER_BYTES
+    try:
+        for offset, payload in frames(segment.path):
+            used = after_frame(offset, payload)
+    except SpoolError:
+        used = segment.size
+    fd = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        mark_sealed(fd)
+        os.ftruncate(fd, used)
+    finally:
+        os.close(fd)
+    return segment._replace(size=used, state=SEALED)
+
+
+def _count(path: Path) -> int:
+    counted = 0
+    with contextlib.suppress(SpoolError):
+        for _ in frames(path):
+            counted += 1
+    return counted
+
+
+def _remove_drafts(directory: Path) -> None:
+    for path in directory.glob("*.seg.tmp"):
+        with contextlib.suppress(OSError), open_segment(path) as fd:
+            old = time.time() - os.fstat(fd).st_mtime > 60
+            if old and not is_locked(fd):
+                path.unlink()

@@ -1,0 +1,41 @@
+"""The face of the shared table towards the rest: where its file lies, what a slot is called, what a rate becomes."""
+
+from hashlib import blake2b
+from pathlib import Path
+
+from fastgw._core import table
+
+FILE_NAME = f"table-v{table.LAYOUT_VERSION}.map"
+"""Name of the table's file in the data directory; another layout is another file."""
+
+NS_PER_SECOND = 1_000_000_000
+
+
+def slot_id(level: str, owner: str, kind: str, unit: str, period: str) -> bytes:
+    """16-byte name of a slot, e.g. of ``("key", "demo", "rate", "requests", "60s")``; any other period is another slot.
+
+    Stable between releases and machines. Fields are length-prefixed, so that no two quintuples are written alike.
+    """
+    fields = (field.encode() for field in (level, owner, kind, unit, period))
+    return blake2b(b"".join(len(field).to_bytes(4, "big") + field for field in fields), digest_size=16).digest()
+
+
+def open_table(data_dir: Path | str, *, create: bool) -> table.Table:
+    """The table of this data directory, with ``create`` made when absent. Raises ``TableError`` with the remedy."""
+    return table.Table.open(str(Path(data_dir) / FILE_NAME), create=create)
+
+
+def compile_rate(limit: int, period_seconds: int, burst: int | None = None) -> tuple[int, int]:
+    """Emission interval and tolerance (ns) of ``limit`` units per period with ``burst`` units at once from rest.
+
+    ``burst`` defaults to a tenth of the limit, at least 1. The interval is rounded up to a whole nanosecond, so the
+    rate is never above what was asked. Raises ``ValueError`` for figures below 1 and for more than a unit a nanosecond.
+    """
+    size = max(1, limit // 10) if burst is None else burst
+    if limit < 1 or period_seconds < 1 or size < 1:
+        raise ValueError(f"limit {limit}, period {period_seconds} s and burst {size} must be at least 1")
+    period_ns = period_seconds * NS_PER_SECOND
+    if limit > period_ns:
+        raise ValueError(f"limit {limit} per {period_seconds} s is more than one a nanosecond")
+    interval = -(-period_ns // limit)
+    return interval, interval * (size - 1)

@@ -1,0 +1,1 @@
+"""The way out: connections to providers, their pools, and which target a call takes."""

@@ -1,0 +1,84 @@
+"""What the tests of the shared table have in common: a twin with a table of its own, and child processes on it."""
+
+import importlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from fastgw._core import NATIVE, table_file, table_py
+
+NOW = 10**15
+SECOND = 10**9
+TWINS = ["table_py", "table_c"]
+NAMES = itertools.count(1)
+
+
+class Core(NamedTuple):
+    """One twin, and a table of its own with fresh slots for every test."""
+
+    module: ModuleType
+    table: table_py.Table
+    path: str
+
+    def slot(self) -> int:
+        return self.table.slot(next(NAMES).to_bytes(16, "little"))
+
+    def rule(self, interval: int, burst: int, slot: int | None = None) -> table_py.Rules:
+        return self.module.Rules([(self.slot() if slot is None else slot, interval, interval * (burst - 1))])
+
+    def write_gcra(self, slot: int, value: int) -> None:
+        geometry = table_file.Geometry(self.table.slots, self.table.lanes, self.table.counters)
+        word = geometry.slots_word + slot * table_file.LINE_WORDS + table_file.SLOT_GCRA
+        fd = os.open(self.path, os.O_WRONLY)
+        os.pwrite(fd, value.to_bytes(8, sys.byteorder), word * 8)
+        os.close(fd)
+
+    def run(self, script: str, *args: object) -> subprocess.Popen[str]:
+        """A process with this twin's ``module`` and this file's ``table``."""
+        head = (
+            "import importlib, os, signal, sys, threading\n"
+            "module = importlib.import_module(sys.argv[1])\n"
+            "table = module.Table.open(sys.argv[2], create=False)\n"
+            "def ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
+        )
+        command = [sys.executable, "-c", head + script, self.module.__name__, self.path, *map(str, args)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def loaded(twin: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"fastgw._core.{twin}")
+    except ImportError:
+        # Where the native module is what the process runs on, its absence here is a fault and no reason to skip.
+        assert not NATIVE["table"]
+        pytest.skip("the native module is not built")
+
+
+def make(module: ModuleType, path: Path, **geometry: int) -> Core:
+    figures = {"slots": 8192, "lanes": 4, "counters": 64} | geometry
+    return Core(module, module.Table.open(str(path), create=True, **figures), str(path))
+
+
+def start_together(children: list[subprocess.Popen[str]]) -> None:
+    """Let go all children that said they are ready: starting up takes longer than what they then do."""
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+
+
+def lines(child: subprocess.Popen[str]) -> list[str]:
+    out, _ = child.communicate(timeout=50)
+    assert child.returncode == 0
+    return out.split()
+
+
+def level(core: Core, rules: table_py.Rules, now: int = NOW) -> int:
+    return core.table.peek((rules,), 0, now)[4]

@@ -1,0 +1,73 @@
+"""The table's face: names, file, rates."""
+
+import os
+
+import pytest
+
+from fastgw._core import table
+from fastgw.state.table import FILE_NAME, NS_PER_SECOND, compile_rate, open_table, slot_id
+
+NOW = 10**15
+
+
+def test_slot_ids_are_stable():
+    # These name slots in files that outlive a release.
+    assert slot_id("key", "demo", "rate", "requests", "60s").hex() == "4a355ab8762578d309cc72aa94502751"
+
+
+def test_slot_ids_differ_wherever_a_field_does():
+    base = ("key", "demo", "rate", "requests", "60s")
+    others = {slot_id(*base[:n], base[n] + "x", *base[n + 1 :]) for n in range(5)}
+    moved = {slot_id("ab", "c", "", "", ""), slot_id("a", "bc", "", "", ""), slot_id("", "abc", "", "", "")}
+    assert len({slot_id(*base)} | others | moved) == 9
+    assert all(len(name) == 16 for name in others)
+
+
+def test_the_file_lies_in_the_data_directory(tmp_path):
+    with pytest.raises(table.TableError, match=FILE_NAME):
+        open_table(tmp_path, create=False)
+    made = open_table(tmp_path, create=True)
+    index = made.slot(slot_id("key", "demo", "rate", "requests", "60s"))
+    again = open_table(str(tmp_path), create=False)
+    assert again.find(slot_id("key", "demo", "rate", "requests", "60s")) == index
+    assert os.listdir(tmp_path) == [FILE_NAME] == ["table-v1.map"]
+    made.close()
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "burst", "expected"),
+    [
+        (600, 60, 60, (100_000_000, 5_900_000_000)),
+        (600, 60, None, (100_000_000, 5_900_000_000)),
+        (5, 1, None, (200_000_000, 0)),
+        (7, 1, 2, (142_857_143, 142_857_143)),
+        (1_000_000_000, 1, 1, (1, 0)),
+    ],
+)
+def test_rates(limit, seconds, burst, expected):
+    assert compile_rate(limit, seconds, burst) == expected
+
+
+@pytest.mark.parametrize("bad", [(0, 60, 1), (1, 0, 1), (1, 60, 0), (-1, 60, None), (NS_PER_SECOND + 1, 1, 1)])
+def test_impossible_rates(bad):
+    with pytest.raises(ValueError):
+        compile_rate(*bad)
+
+
+@pytest.mark.parametrize(("limit", "seconds", "burst"), [(600, 60, 60), (7, 1, 3), (999_983, 60, 5_000)])
+def test_a_compiled_rate_passes_burst_plus_rate_and_no_more(tmp_path, limit, seconds, burst):
+    shared = open_table(tmp_path, create=True)
+    sets = (
+        table.Rules(
+            [(shared.slot(slot_id("key", "demo", "rate", "tokens", "60s")), *compile_rate(limit, seconds, burst))]
+        ),
+    )
+    assert shared.take(sets, burst, NOW)[0] == -1
+    passed, step = 0, seconds * NS_PER_SECOND // 1000
+    unit = max(1, limit // 2000)
+    for now in range(NOW, NOW + seconds * NS_PER_SECOND + 1, step):
+        while shared.take(sets, unit, now)[0] < 0:
+            passed += unit
+    assert limit * 0.99 - 2 * unit <= passed <= limit
+    shared.close()
