@@ -1,2 +1,3 @@
 """fastgw: an AI gateway."""
+
 __version__ = "0.1.0"

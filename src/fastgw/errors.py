@@ -83,7 +83,7 @@ class UpstreamError(GatewayError):
     Reasons: `connect` (refused, unreachable, dns, tls: nothing was sent), `queue_full`, `queue_timeout` (no
     connection to be had: nothing was sent), `timeout` (first byte, idle or total deadline), `reset` (the connection
     ended before the reply did), `invalid` (not HTTP as RFC 9112 has it), `too_large` (a cap was hit).
-    `sent` is False when not one byte of the request can have reached the upstream, so that nothing can have been billed.
+    `sent` is False when not one byte of the request can have reached the upstream: nothing can have been billed.
     """
 
     __slots__ = ("reason", "sent")

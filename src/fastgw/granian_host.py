@@ -13,8 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from granian._futures import _future_watcher_wrapper, _new_cbscheduler
-from granian._granian import ASGIWorker, SocketHolder, WorkerSignal
+from granian import _futures, _granian
 from granian.http import HTTP1Settings
 
 from fastgw.child import Listener
@@ -22,12 +21,16 @@ from fastgw.child import Listener
 Application = Callable[[dict[str, Any], Any], Awaitable[None]]
 """`await app(scope, proto)`: an ASGI scope, and an object with `receive()` and `send(event)`."""
 
+# The stubs of these modules do not describe what is really there.
+_native: Any = _granian
+_glue: Any = _futures
+
 BACKLOG = 1024
 CONNECTIONS = 16_384
 KEEP_ALIVE_S = 75
 _THREAD_IDLE_S = 30
 _BLOCKING_THREADS = 512
-_NO_TLS = (False, None, None, None, "tls1.3", None, [], False)
+_NO_TLS: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
 _NO_METRICS = (None, None)
 
 
@@ -53,7 +56,7 @@ class Host:
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
-        scheduler = _new_cbscheduler(self._loop, _future_watcher_wrapper(self._app), impl_asyncio=True)
+        scheduler = _glue._new_cbscheduler(self._loop, _glue._future_watcher_wrapper(self._app), impl_asyncio=True)
         for listener in self._listeners:
             self._serve(listener, scheduler)
 
@@ -66,8 +69,8 @@ class Host:
     def _serve(self, listener: Listener, scheduler: object) -> None:
         """One server for one listener. `st`: a single-threaded runtime, the cheaper one per request."""
         http1 = HTTP1Settings(header_read_timeout=KEEP_ALIVE_S * 1000)
-        socket = (None, SocketHolder(listener.fd, listener.unix, BACKLOG))
-        worker = ASGIWorker(
+        socket = (None, _native.SocketHolder(listener.fd, listener.unix, BACKLOG))
+        worker = _native.ASGIWorker(
             1,
             socket,
             None,
@@ -84,7 +87,7 @@ class Host:
             *_NO_TLS,
             _NO_METRICS,
         )
-        signal = WorkerSignal()
+        signal = _native.WorkerSignal()
         signal.add_cb(self._on_stopped)
         self._signals.append(signal)
         self._serving += 1

@@ -440,3 +440,19 @@ def test_typed_reads_agree(body: bytes) -> None:
                 except fields_py.FieldError as error:
                     results.append((error.code, error.message, error.offset, error.field))
             assert results[0] == results[1]
+
+
+@NATIVE
+def test_the_native_module_has_every_public_name() -> None:
+    assert not [name for name in fields_py.__all__ if not hasattr(fields_c, name)]
+    assert (fields_c.MAX_DEPTH, fields_c.MAX_FIELDS) == (fields_py.MAX_DEPTH, fields_py.MAX_FIELDS)
+
+
+@pytest.mark.parametrize("name", ["", "model", 'q"\\\n\x7f', "é😀"])
+def test_quote(fields: ModuleType, name: str) -> None:
+    assert json.loads(fields.quote(name.encode())) == name
+
+
+def test_quote_refuses_what_is_not_utf8(fields: ModuleType) -> None:
+    with pytest.raises(ValueError):
+        fields.quote(b"\xff")

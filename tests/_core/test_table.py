@@ -81,6 +81,10 @@ def test_a_slot_named_twice_is_charged_twice_and_undone_twice(core):
     assert core.table.take((twice,), 2, NOW) == (-1, 0, 1, 1, 40)
     assert core.table.take((twice,), 1, NOW) == (1, 10, 1, 0, 50)
     assert core.table.peek((twice,), 0, NOW) == (-1, 0, 0, 1, 40)
+    core.table.give_back((twice,), 1, NOW)
+    thrice = core.module.Rules([(slot, 10, 40)] * 4)
+    assert core.table.take((thrice,), 1, NOW) == (3, 10, 3, 0, 50)
+    assert level(core, twice) == 20
 
 
 @pytest.mark.parametrize("junk", [2**64 - 1, 2**63, NOW + 400 * SECOND])
@@ -112,6 +116,14 @@ def test_give_back_restores_and_never_gives_more_than_rest(core):
         assert [level(core, rules) for rules in sets] == [0, 0]
     assert core.table.take(sets, 6, NOW)[0] == 0
     assert core.table.take(sets, 5, NOW) == (-1, 0, 0, 0, 5 * SECOND)
+
+
+def test_just_after_the_boot_a_rule_may_be_longer_than_the_clock(core):
+    sets = (core.rule(SECOND, 100),)
+    assert core.table.take(sets, 60, 7) == (-1, 0, 0, 40, 60 * SECOND)
+    core.table.give_back(sets, 90, 8)
+    assert core.table.take(sets, 100, 8) == (-1, 0, 0, 0, 100 * SECOND)
+    assert core.table.take(sets, 1, 9) == (0, SECOND - 1, 0, 0, 100 * SECOND - 1)
 
 
 def test_peek_takes_nothing_and_says_what_take_would(core):

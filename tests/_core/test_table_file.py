@@ -1,6 +1,7 @@
 """The file behind the shared table: checks with a remedy, boot, directory, and a kill between any two stores."""
 
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -110,6 +111,23 @@ def test_the_loser_of_a_creation_race_takes_the_winners_file(path, monkeypatch):
     monkeypatch.setattr(os.path, "lexists", lambda _: False)
     assert opened(path).words[-1] == 77
     assert os.listdir(Path(path).parent) == ["table-v1.map"]
+
+
+def test_a_creation_that_was_killed_is_begun_anew(path):
+    Path(f"{path}.{os.getpid()}.new").write_bytes(b"half")
+    assert opened(path).counters_sum(0, 1) == [0]
+    assert os.listdir(Path(path).parent) == ["table-v1.map"]
+
+
+def test_no_room_for_the_file(path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL.size - 1, hard))
+    try:
+        with pytest.raises(TableError, match=f"it needs {SMALL.size} bytes"):
+            opened(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(Path(path).parent) == []
 
 
 def test_too_wide_a_mode(path):

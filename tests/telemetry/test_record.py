@@ -21,11 +21,11 @@ from fastgw.telemetry.record import (
     to_json_line,
 )
 
-SURFACE = (
-    "id ts key model provider target status error attempts stream input_tokens output_tokens cached_tokens "
-    "cache_write_tokens reasoning_tokens usage_source cost_nano price_version bytes_in bytes_out first_token_ms total_ms "
-    "overhead_us cache revision label"
-).split()
+SURFACE = """
+    id ts key model provider target status error attempts stream
+    input_tokens output_tokens cached_tokens cache_write_tokens reasoning_tokens usage_source cost_nano price_version
+    bytes_in bytes_out first_token_ms total_ms overhead_us cache revision label
+""".split()  # noqa: SIM905 - read against the design as one line of words
 DOC = Path(__file__).parents[2] / "docs" / "record.md"
 FULL = Record(
     id="01J-abc",

@@ -153,6 +153,9 @@ class Transport:
     def resume_reading(self):
         self.reading = True
 
+    def get_extra_info(self, name):
+        return None
+
     def get_write_buffer_size(self):
         return self.unwritten
 
@@ -165,9 +168,7 @@ class Bench:
         self.released = 0
         self.forgotten: list[bool] = []
         self.transport = Transport()
-        self.connection = Connection(
-            self, loop, lambda: self.now, peer="up:1", max_head=max_head, max_body=max_body
-        )
+        self.connection = Connection(self, loop, lambda: self.now, peer="up:1", max_head=max_head, max_body=max_body)
         self.connection.connection_made(self.transport)
 
     def release(self, connection):

@@ -312,6 +312,22 @@ async def test_first_byte_deadline(whole, bench):
     assert bench.waiter.done()
 
 
+async def test_interim_replies_are_not_the_first_byte(bench):
+    reply = bench.begin(timeouts=LIMITS)
+    bench.now = 105.0
+    bench.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    bench.connection.check(105, 55)
+    bench.connection.check(109, 55)
+    assert reply._error is None
+    bench.now = 109.5
+    bench.feed(OK)
+    assert (reply.status, reply.first_byte_at) == (200, 109.5)
+    reply = bench.begin(timeouts=LIMITS)
+    bench.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    bench.connection.check(119.5, 55)
+    assert "no first byte" in error_of(reply).message
+
+
 async def test_headers_do_not_end_a_streams_wait_for_its_first_byte(bench):
     reply = bench.begin(whole=False, timeouts=LIMITS)
     bench.feed(START)

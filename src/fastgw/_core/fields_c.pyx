@@ -10,14 +10,17 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memchr, memcmp, memcpy
 
-from fastgw._core.json_text cimport Cursor, Text, fail, skip_name, skip_plain, skip_value, space, unescape_one
+from fastgw._core.json_text cimport DEPTH_LIMIT, Cursor, Text, fail, skip_name, skip_plain, skip_value, space
+from fastgw._core.json_text cimport unescape_one
 
 from fastgw._core import fields_py as twin
 
 FieldError = twin.FieldError
+MAX_DEPTH = DEPTH_LIMIT
+MAX_FIELDS = FIELD_LIMIT
 
 cdef enum:
-    MAX_FIELDS = 4096
+    FIELD_LIMIT = 4096
     FEW = 32    # up to here comparing with each is cheaper than hashing
 
 cdef struct Member:
@@ -66,9 +69,9 @@ cdef inline bytes exact(object value):
     return <bytes>value
 
 
-cdef inline bytes quoted(bytes name):
+cpdef bytes quote(bytes name):
     """``name`` as a JSON string; ValueError when it is not UTF-8."""
-    cdef Text at = <Text>PyBytes_AS_STRING(name)
+    cdef Text at = <Text>PyBytes_AS_STRING(exact(name))
     cdef Text end = at + PyBytes_GET_SIZE(name)
     if skip_plain(at, end) == end:
         return b'"' + name + b'"'
@@ -148,7 +151,7 @@ cdef class Fields:
         if byte == c"}":
             return True
         while True:
-            if self.count == MAX_FIELDS:
+            if self.count == FIELD_LIMIT:
                 return fail(cursor, b"too many fields")
             if not self.read_member(cursor, begin):
                 return False
@@ -306,7 +309,7 @@ cdef class Fields:
             member = self.find(exact(name))
             if member == NULL:
                 if value is not None:
-                    added.append(quoted(name) + b":" + <bytes>value)
+                    added.append(quote(name) + b":" + <bytes>value)
             elif value is None or <bytes>value != span(member.start, member.stop):
                 edits[member - self.members] = value
                 changed = True

@@ -17,6 +17,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
+__all__ = ["MAX_DEPTH", "MAX_FIELDS", "FieldError", "Fields", "quote", "scan"]
+
 MAX_DEPTH: Final = 512
 MAX_FIELDS: Final = 4096
 SHOWN_MAX: Final = 64

@@ -16,6 +16,10 @@ from fastgw._core.text cimport View, all_between, cut, equal, has_control, holds
 from fastgw._core import headers_py as twin
 
 HeaderError = twin.HeaderError
+Raw = twin.Raw
+DEFAULT_NAMES = twin.DEFAULT_NAMES
+DEFAULT_PREFIXES = twin.DEFAULT_PREFIXES
+REPLY_NAMES = twin.REPLY_NAMES
 
 cdef enum:
     NAME_MAX = 128
@@ -222,7 +226,10 @@ cdef class Scan:
         else:
             view.at += 7
             view.size -= 7
-        return self.take_key(value, stripped(view) if view.size and view.at[0] == c" " else view)
+        while view.size > 0 and view.at[0] == c" ":    # blanks only: a tab is part of a bad key
+            view.at += 1
+            view.size -= 1
+        return self.take_key(value, view)
 
     cdef int take_key(self, bytes value, View view) except -1:
         cdef bytes key = b""
@@ -391,6 +398,7 @@ cdef class Filter:
 
     cdef Allow allow
     cdef frozenset dropped
+    cdef Py_ssize_t total    # bytes of all lines, kept or not
     cdef bint typed
     cdef bint keyed
     cdef unsigned char lower[NAME_MAX]
@@ -400,6 +408,7 @@ cdef class Filter:
         self.allow = allow
         for item in raw:
             unpack(item, &name, &value)
+            self.total += name.size + value.size + 4
             if name.size != 10 or not same(name, b"connection", 10):
                 continue
             value = stripped(value)
@@ -432,21 +441,24 @@ def forward(list raw not None, Allow allow not None):
     cdef Filter sieve = Filter.__new__(Filter)
     cdef View name, value
     cdef bytearray head = bytearray()
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size = 0, need
     cdef char* at
     sieve.open(raw, allow)
+    PyByteArray_Resize(head, sieve.total)
     for item in raw:
         unpack(item, &name, &value)
         if not sieve.keeps(name, &value):
             continue
-        size = PyByteArray_GET_SIZE(head)
-        PyByteArray_Resize(head, size + name.size + value.size + 4)
+        need = name.size + value.size + 4
+        if PyByteArray_GET_SIZE(head) - size < need:    # only if the list grew meanwhile
+            PyByteArray_Resize(head, size + need)
         at = PyByteArray_AS_STRING(head) + size
         memcpy(at, sieve.lower, name.size)
         memcpy(at + name.size, b": ", 2)
         memcpy(at + name.size + 2, value.at, value.size)
         memcpy(at + name.size + 2 + value.size, b"\r\n", 2)
-    return bytes(head)
+        size += need
+    return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(head), size)
 
 
 def respond(list raw not None, Allow allow not None):

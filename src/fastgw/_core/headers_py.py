@@ -14,6 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+__all__ = [
+    *("DEFAULT_ALLOW", "DEFAULT_NAMES", "DEFAULT_PREFIXES", "DEFAULT_REPLY_ALLOW", "REPLY_NAMES"),
+    *("Allow", "HeaderError", "Raw", "Scan", "forward", "respond", "scan"),
+]
+
 TYPE_RULE: Final = "headers must be a list of (bytes, bytes) tuples"
 NAME_MAX: Final = 128
 KEY_MAX: Final = 512

@@ -1,7 +1,7 @@
 """The grammar of JSON (RFC 8259) as a cursor over bytes. All inline, no module of its own.
 
 Every byte comes from the network. The cursor never passes ``end``, and each read is behind a test against it. There is
-no recursion: what is open is kept on a stack of MAX_DEPTH bytes. A function that meets a problem leaves the cursor
+no recursion: what is open is kept on a stack of DEPTH_LIMIT bytes. A function that meets a problem leaves the cursor
 there, says what it is and returns False.
 """
 
@@ -48,7 +48,7 @@ cdef extern from *:
 ctypedef const unsigned char* Text
 
 cdef enum:
-    MAX_DEPTH = 512
+    DEPTH_LIMIT = 512
 
 cdef struct Cursor:
     Text at
@@ -232,15 +232,15 @@ cdef inline bint skip_name(Cursor* cursor, Text* stop, bint* escaped) noexcept n
 
 
 cdef inline bint skip_value(Cursor* cursor) noexcept nogil:
-    """Skip one value of any kind that opens at most MAX_DEPTH - 1 containers."""
-    cdef unsigned char closing[MAX_DEPTH]    # what closes each open container
+    """Skip one value of any kind that opens at most DEPTH_LIMIT - 1 containers."""
+    cdef unsigned char closing[DEPTH_LIMIT]    # what closes each open container
     cdef int depth = 0, byte
     cdef bint escaped = False
     cdef Text stop
     while True:
         byte = cursor.at[0] if cursor.at < cursor.end else -1
         if byte == c"{" or byte == c"[":
-            if depth == MAX_DEPTH - 1:
+            if depth == DEPTH_LIMIT - 1:
                 return fail(cursor, b"nested too deeply")
             closing[depth] = <unsigned char>(byte + 2)    # "{" + 2 is "}", "[" + 2 is "]"
             depth += 1

@@ -15,6 +15,7 @@ A slot's index is its place in an open-addressed directory (linear probing from 
 Byte 0 of the file is the lock of directory, folding and sums; the first byte of a lane is that lane's lock.
 """
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -401,6 +402,9 @@ def _create(path: str, geometry: Geometry) -> None:
     """Build under another name, then link: nobody opens a half-made file, and who loses a race takes the winner's."""
     unfinished = f"{path}.{os.getpid()}.new"
     try:
+        # What a killed process of our pid left; in a container every start has the same.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
         fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(fd, 0o600)

@@ -222,7 +222,7 @@ def _stream_options(raw: bytes | None) -> dict[str, Raw]:
         return _read_raw(raw)
     except msgspec.DecodeError:
         raise GatewayError(
-            "invalid_type", "stream_options must be an object, such as {\"include_usage\": true}", param="stream_options"
+            "invalid_type", 'stream_options must be an object, such as {"include_usage": true}', param="stream_options"
         ) from None
 
 

@@ -17,11 +17,12 @@ Headers = list[tuple[bytes, bytes]]
 FROM_UPSTREAM = native.Allow(
     (b"content-type", b"content-encoding", b"openai-processing-ms", b"openai-version", b"openai-model"), ()
 )
-WITH_ERRORS = native.Allow((b"content-type", b"content-encoding", b"retry-after", b"retry-after-ms", b"x-should-retry"), ())
+WITH_ERRORS = native.Allow(
+    (b"content-type", b"content-encoding", b"retry-after", b"retry-after-ms", b"x-should-retry"), ()
+)
 JSON = (b"content-type", b"application/json")
 SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 SERVER = (b"server", b"fastgw")
-NO_CACHE = (b"x-fastgw-cache", b"off")
 ONE = (b"x-fastgw-attempts", b"1")
 NS = 10**9
 
@@ -46,9 +47,11 @@ def add_facts(call: Call, headers: Headers) -> None:
     headers.append(SERVER)
     if call.ratelimit is not None:
         limit, remaining, reset_ns = call.ratelimit
-        headers.append((b"x-ratelimit-limit-requests", b"%d" % limit))
-        headers.append((b"x-ratelimit-remaining-requests", b"%d" % remaining))
-        headers.append((b"x-ratelimit-reset-requests", _period(reset_ns)))
+        headers += (
+            (b"x-ratelimit-limit-requests", b"%d" % limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
+            (b"x-ratelimit-reset-requests", _period(reset_ns)),
+        )
     if not live.expose_facts:
         return
     headers.append(live.revision_header)
@@ -59,7 +62,6 @@ def add_facts(call: Call, headers: Headers) -> None:
         headers += facts(call.model_name, target.provider, f"{target.provider}/{call.upstream_model}")
     else:
         headers += target.facts
-    headers.append(NO_CACHE)
     count = len(call.attempts)
     headers.append(ONE if count == 1 else (b"x-fastgw-attempts", b"%d" % count))
     if call.cost_nano is not None and call.usage is not None:

@@ -98,7 +98,7 @@ async def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
 
 def _note(call: Call, way: Way, status: int, reason: str, started: float) -> None:
     name = f"{way.provider}/{call.upstream_model}" if call.upstream_model else way.name
-    call.attempts.append(Attempt(name, way.provider, status, reason, round((monotonic() - started) * 1000, 3)))
+    call.attempts.append(Attempt(name, way.provider, status, reason, (monotonic() - started) * 1000))
 
 
 def _none_left(call: Call) -> GatewayError:

@@ -6,7 +6,7 @@ record. One coroutine a call, no task of its own, no timer of its own.
 
 import asyncio
 import os
-from time import monotonic, monotonic_ns, time
+from time import monotonic_ns
 
 from fastgw._core import fields, headers
 from fastgw._core import table as shared
@@ -223,7 +223,9 @@ class Pipeline:
         found = live.model_json(call.key, name)
         if found is None:
             raise GatewayError(
-                "model_not_found", "This model does not exist here. GET /v1/models lists those you may use.", param="model"
+                "model_not_found",
+                "This model does not exist here. GET /v1/models lists those you may use.",
+                param="model",
             )
         call.model_name = name
         return found

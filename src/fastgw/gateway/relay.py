@@ -98,5 +98,7 @@ def interrupted(cause: str) -> GatewayError:
     if cause == "shutting_down":
         return GatewayError("shutting_down", "This gateway is shutting down; send the request again.", retry_after=1)
     if cause == "request_timeout":
-        return GatewayError("request_timeout", "The request body came too slowly; send it faster or raise bounds.body_timeout.")
+        return GatewayError(
+            "request_timeout", "The request body came too slowly; send it faster or raise bounds.body_timeout."
+        )
     return GatewayError("client_closed", "The client left.")

@@ -43,7 +43,7 @@ def deployment(path: bytes) -> Match | None:
 
 
 def malformed(path: bytes) -> bool:
-    """Whether a path is written in a way that two readers could take for two paths: `//`, `..`, `%`, `;`, `\\`, ..."""
+    """Whether a path could be read as two different ones: `//`, dot segments, `%`, `;`, backslashes."""
     if path == b"/":
         return False
     return PLAIN.fullmatch(path) is None or b"/./" in path + b"/" or b"/../" in path + b"/"

@@ -12,7 +12,7 @@ NO_USAGE = Usage()
 
 
 class Lane(metrics.Adder, Protocol):
-    """This worker's stripe of the shared counters."""
+    """The worker's stripe of the shared counters."""
 
 
 class Spool(Protocol):
@@ -85,9 +85,9 @@ def record_of(call: Call) -> record.Record:
         price_version=target.price.version if priced else None,
         bytes_in=call.bytes_in,
         bytes_out=call.bytes_out,
-        first_token_ms=round((call.first_byte_at - call.started) * 1000, 3) if call.first_byte_at else None,
-        total_ms=round(total * 1000, 3),
-        overhead_us=max(0, int((total - call.upstream_seconds) * 1_000_000)),
+        first_token_ms=(call.first_byte_at - call.started) * 1000 if call.first_byte_at else None,
+        total_ms=total * 1000,
+        overhead_us=int((total - call.upstream_seconds) * 1_000_000),
         cache="off",
         revision=call.live.revision,
         label=call.label,

@@ -86,9 +86,10 @@ def _huge(prepared: Prepared, preface: bytes, identity: Identity, megabytes: int
     """Padding before the reply's own bytes: spaces, which JSON allows, or repeated events. 0 MB never ends."""
     rounds = megabytes * _PIECES_PER_MB
     if prepared.frames:
-        first, again = prepared.frames[0], prepared.frames[min(1, len(prepared.frames) - 1)]
-        yield preface + fill(prepared.head + first, identity)
-        padding = fill(again, identity) * -(-_PIECE // len(again))
+        again = min(1, len(prepared.frames) - 1)
+        yield preface + fill(prepared.head + prepared.frames[0], identity)
+        # Counted without the framing, so that the body is no smaller than was asked for.
+        padding = fill(prepared.frames[again], identity) * -(-_PIECE // len(prepared.answer.events[again]))
     else:
         yield preface + fill(_chunked_head(prepared), identity)
         padding = chunk(b" " * _PIECE)

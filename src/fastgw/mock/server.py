@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 
 import uvloop
 
@@ -33,12 +34,17 @@ class Server:
         host = self._engine.options.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    async def listen(self) -> None:
-        """Bind. Raises OSError when the address is taken."""
+    async def listen(self, sock: socket.socket | None = None) -> None:
+        """Bind, or take a socket that is bound already. Raises OSError when the address is taken."""
         loop, options = asyncio.get_running_loop(), self._engine.options
-        self._listener = await loop.create_server(
-            lambda: Connection(self._engine, self._connections, loop), options.host, options.port, backlog=_BACKLOG
-        )
+
+        def connection() -> Connection:
+            return Connection(self._engine, self._connections, loop)
+
+        if sock is not None:
+            self._listener = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
+        else:
+            self._listener = await loop.create_server(connection, options.host, options.port, backlog=_BACKLOG)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -59,10 +65,10 @@ class Server:
         await self.close()
 
 
-async def start(options: MockOptions | None = None) -> Server:
-    """Start a mock provider on the running loop. Raises OSError when the address is taken."""
+async def start(options: MockOptions | None = None, *, sock: socket.socket | None = None) -> Server:
+    """Start a mock provider on the running loop; on `sock` when given. Raises OSError when the address is taken."""
     server = Server(Engine(options or MockOptions()))
-    await server.listen()
+    await server.listen(sock)
     return server
 
 

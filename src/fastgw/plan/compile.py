@@ -174,11 +174,15 @@ class _Compiler:
     def check_header_value(self, path: str, value: str) -> None:
         """The value itself is never shown: it may be a secret."""
         if not value.isascii() or not value.isprintable() or value != value.strip():
-            self.errors.append(f"{path}: must be printable ASCII without spaces at its ends (a line break in the file?)")
+            self.errors.append(
+                f"{path}: must be printable ASCII without spaces at its ends (a line break in the file?)"
+            )
 
     def check_name(self, path: str, name: str) -> None:
         if not NAME.fullmatch(name):
-            self.errors.append(f"{path}: a name is 1 to 128 of A-Z a-z 0-9 . _ : @ / - and begins with a letter or digit")
+            self.errors.append(
+                f"{path}: a name is 1 to 128 of A-Z a-z 0-9 . _ : @ / - and begins with a letter or digit"
+            )
 
     def model(self, name: str, one: written.Model) -> Model:
         path = f"models.{name}"
@@ -272,8 +276,11 @@ class _Compiler:
             keys.append(self.key(path, one, digest(one.secret.encode(), self.pepper), models))
         for path, row in self.loaded.stored:
             keys.append(self.key(path, row, self.stored_digest(path, row), models))
-        for place, key in zip((*(f"keys[{i}]" for i in range(len(self.config.keys))), *(p for p, _ in self.loaded.stored)),
-                              keys, strict=True):
+        for place, key in zip(
+            (*(f"keys[{i}]" for i in range(len(self.config.keys))), *(p for p, _ in self.loaded.stored)),
+            keys,
+            strict=True,
+        ):
             if key.name in places:
                 self.errors.append(f"{place}.name: {key.name!r} is already the name of {places[key.name]}")
             elif key.digest in digests:

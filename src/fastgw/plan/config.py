@@ -88,7 +88,7 @@ class Timeout(Section, frozen=True):
     """Durations like `5s`, `250ms`, `10m`."""
 
     connect: str = "5s"
-    first_token: str = "60s"
+    first_token: str = "60s"  # noqa: S105 - no password
     idle: str = "60s"
     total: str = "600s"
 
@@ -228,8 +228,10 @@ class _Filler:
         if not value and match["default"] is not None:
             return match["default"][2:]
         if not value:
-            self.errors.append(f"{path}: the environment variable {match['name']} is not set; set it or give a "
-                               f"default with ${{{match['name']}:-...}}")
+            self.errors.append(
+                f"{path}: the environment variable {match['name']} is not set; set it or give a "
+                f"default with ${{{match['name']}:-...}}"
+            )
         return value or ""
 
     def _file(self, name: str, path: str) -> str:
@@ -301,6 +303,6 @@ def _explain_section(value: Any, kind: type[Section], path: str, errors: list[st
 
 
 def _with_path(message: str, path: str) -> str:
-    """msgspec's `... - at `$.a[0]`` with the path of the part that was decoded put before it."""
+    """Msgspec's `... - at `$.a[0]`` with the path of the part that was decoded put before it."""
     text, _, inner = message.partition(" - at `$")
     return f"{path}{inner.rstrip('`')}: {text}" if path or inner else f"(file): {text}"

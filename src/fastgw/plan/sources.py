@@ -6,7 +6,19 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastgw.plan.config import Config, ConfigErrors, Key, Limits, Model, Price, Provider, StoredKey, Target, decode, parse
+from fastgw.plan.config import (
+    Config,
+    ConfigErrors,
+    Key,
+    Limits,
+    Model,
+    Price,
+    Provider,
+    StoredKey,
+    Target,
+    decode,
+    parse,
+)
 from fastgw.providers import PROVIDERS
 from fastgw.state.secrets import ensure_demo_key, read_secret
 

@@ -30,7 +30,8 @@ def build(plan: Plan, env: Env) -> Policy:
         if key.models is not None and not allowed(key, call.model_name, call.model.name):
             raise GatewayError(
                 "model_not_allowed",
-                f"The key {key.name!r} may not use the model {_shown(call.model_name)}. GET /v1/models lists those it may.",
+                f"The key {key.name!r} may not use the model {_shown(call.model_name)}. "
+                "GET /v1/models lists those it may.",
                 param="model",
             )
 

@@ -133,8 +133,8 @@ def frames(path: Path, offset: int = HEADER_BYTES, limit: int | None = None) -> 
     with open_segment(path) as fd:
         _describe(fd, path)
         size = os.fstat(fd).st_size if limit is None else limit
-        offset = max(offset, HEADER_BYTES)
-        while chunk := os.pread(fd, max(0, min(_CHUNK, size - offset)), offset):
+        offset = min(max(offset, HEADER_BYTES), size)
+        while chunk := os.pread(fd, min(_CHUNK, size - offset), offset):
             start = offset
             for at, payload in _parse(path.name, chunk, offset, size):
                 yield at, payload

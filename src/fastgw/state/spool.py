@@ -100,9 +100,11 @@ class _Mapping:
             os.close(self.fd)
 
     def discard(self) -> None:
+        """Remove a segment without records."""
         with contextlib.suppress(OSError):
             self.path.unlink()
-        self.close(0)
+        with contextlib.suppress(OSError):
+            self.close(0)
 
 
 class Writer:
@@ -114,7 +116,6 @@ class Writer:
 
     Attributes:
         appended, shed, sealed: records written, records lost for want of room (or larger than 64 KiB), segments filled.
-        problem: why the last ``prepare`` or ``sync`` failed.
     """
 
     def __init__(self, directory: str | os.PathLike[str], lane: int, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -124,7 +125,8 @@ class Writer:
         self.lane = lane
         self.segment_bytes = segment_bytes
         self.appended = self.shed = self.sealed = 0
-        self.problem: str | None = None
+        self._prepare_problem: str | None = None
+        self._sync_problem: str | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._generation = self._sequence = 0
@@ -137,6 +139,11 @@ class Writer:
         if self.prepare():
             self._switch()
             self.prepare()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last ``prepare`` or ``sync`` failed; None when both went well."""
+        return self._prepare_problem or self._sync_problem
 
     @property
     def segment(self) -> str | None:
@@ -201,9 +208,9 @@ class Writer:
             try:
                 self._spare = self._create()
             except OSError as error:
-                self.problem = f"cannot prepare a spool segment in {self.directory}: {error.strerror or error}"
+                self._prepare_problem = f"cannot prepare a spool segment in {self.directory}: {error.strerror or error}"
                 return False
-            self.problem = None
+            self._prepare_problem = None
             return True
 
     def _create(self) -> _Mapping:
@@ -221,7 +228,7 @@ class Writer:
             try:
                 mapping.close(used)
             except OSError as error:
-                self.problem = f"cannot sync {mapping.name}: {error.strerror or error}"
+                self._sync_problem = f"cannot sync {mapping.name}: {error.strerror or error}"
 
     def sync(self) -> None:
         """Write what was appended to the disk itself; off the request path, at least once a second."""
@@ -233,12 +240,18 @@ class Writer:
             try:
                 active.sync()
             except OSError as error:
-                self.problem = f"cannot sync {active.name}: {error.strerror or error}"
+                self._sync_problem = f"cannot sync {active.name}: {error.strerror or error}"
+            else:
+                self._sync_problem = None
 
     def close(self) -> None:
         """Seal and sync; ``append`` sheds from now on. The appending thread must have stopped."""
         with self._lock:
             self._closed = True
+            if self._position == HEADER_BYTES and self._active is not None:
+                self._active.discard()
+                self._active = None
+                self._end = 0
             self._seal()
             self._release_retired()
             if self._spare is not None:
@@ -387,48 +400,55 @@ def janitor(directory: str | os.PathLike[str], cap_bytes: int, keep: Collection[
     for segment in sorted(closed, key=lambda item: (item.opened_us, item.name)):
         if excess <= 0:
             break
-        with contextlib.suppress(FileNotFoundError):
-            records += _count(segment.path)
+        with contextlib.suppress(OSError):
+            held = _count(segment.path)
             segment.path.unlink()
-            segments += 1
+            segments, records = segments + 1, records + held
             excess -= segment.size
     return Cleaned(segments, records)
 
 
 def _tidy(path: Path) -> Segment | None:
-    """A segment no one writes, trimmed to what it holds; None for one that is live or was a dead writer's spare."""
+    """A segment no one writes, trimmed to what it holds; None for one that is live, or held nothing and is gone."""
     try:
         segment = describe(path)
-    except FileNotFoundError:
-        return None
+        if segment.live:
+            return None
+        if segment.state == SPARE:
+            path.unlink()
+            return None
+        return _finish(segment) if segment.state == ACTIVE else segment
     except SpoolError:
-        return _unreadable(path)
-    if segment.live:
+        unreadable = _unreadable(path)
+        return None if unreadable is None or unreadable.live else unreadable
+    except OSError:
+        # Gone meanwhile, a link, or a disk that refuses: the next run looks again.
         return None
-    if segment.state == SPARE:
-        path.unlink(missing_ok=True)
-        return None
-    return _finish(segment) if segment.state == ACTIVE else segment
 
 
 def _unreadable(path: Path) -> Segment | None:
     """A file under a segment's name that is none: the cap holds for it too, its age taken from the name."""
-    with open_segment(path) as fd:
-        if is_locked(fd):
-            return None
-        size = os.fstat(fd).st_size
     lane, generation, sequence = (int(part) for part in path.stem.split("-"))
-    return Segment(path.name, path, lane, generation, sequence, generation, SEALED, size, live=False)
+    with contextlib.suppress(OSError), open_segment(path) as fd:
+        live, size = is_locked(fd), os.fstat(fd).st_size
+        return Segment(path.name, path, lane, generation, sequence, generation, SEALED, size, live)
+    return None
 
 
-def _finish(segment: Segment) -> Segment:
-    """Seal the segment of a dead writer and give its unused end back; a damaged one keeps its length."""
+def _finish(segment: Segment) -> Segment | None:
+    """Seal the segment of a dead writer and give its unused end back; a damaged one keeps its length.
+
+    None when it held no record and is gone.
+    """
     used = HEADER_BYTES
     try:
         for offset, payload in frames(segment.path):
             used = after_frame(offset, payload)
     except SpoolError:
         used = segment.size
+    if used == HEADER_BYTES:
+        segment.path.unlink()
+        return None
     fd = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         mark_sealed(fd)

@@ -99,15 +99,17 @@ class Log:
     def access(self, record: Record) -> None:
         """One line for one call, without its body: event ``call``, level info."""
         if self._threshold <= LEVELS["info"]:
-            self._write("info", "call", access_fields(record))
+            self._put(_encode(access_fields(record)))
 
     def _write(self, level: Level, event: str, fields: Mapping[str, Any]) -> None:
-        if LEVELS[level] < self._threshold:
-            return
+        if LEVELS[level] >= self._threshold:
+            self._put(encode_line(level, event, fields))
+
+    def _put(self, line: bytes) -> None:
         if len(self._queue) >= self._capacity or self._closing:
             self._refused += 1
             return
-        self._queue.append(encode_line(level, event, fields))
+        self._queue.append(line)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -118,13 +120,15 @@ class Log:
             if not self._closing:
                 time.sleep(_GATHER_SECONDS)
             self._wake.clear()
-            while self._queue:
-                self._write_batch()
+            # Only what is there now: else a busy gateway's lines would be written one by one as they come.
+            waiting = len(self._queue)
+            while waiting > 0:
+                waiting -= self._write_batch()
             if self._closing:
                 self._wake.set()
 
-    def _write_batch(self) -> None:
-        """Write up to 256 KiB of lines, or up to the next mark that ``flush`` left in the queue."""
+    def _write_batch(self) -> int:
+        """Write up to 256 KiB of lines, or up to the next mark that ``flush`` left; how much left the queue."""
         lines: list[bytes] = []
         size = 0
         mark: threading.Event | None = None
@@ -139,8 +143,10 @@ class Log:
             _write_all(self._fd, b"".join(lines))
         except OSError:
             self._unwritten += len(lines)
-        if mark is not None:
-            mark.set()
+        if mark is None:
+            return len(lines)
+        mark.set()
+        return len(lines) + 1
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until what was logged is written; False when that took longer than ``timeout`` seconds."""
@@ -170,8 +176,11 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def access_fields(record: Record) -> dict[str, Any]:
-    """What an access line tells: names, outcome, sizes and timings; never a secret, never a body."""
+    """A whole access line: names, outcome, sizes and timings; never a secret, never a body."""
     return {
+        "ts": datetime.now(UTC),
+        "level": "info",
+        "event": "call",
         "id": record.id,
         "key": record.key,
         "model": record.model,
@@ -193,15 +202,20 @@ def access_fields(record: Record) -> dict[str, Any]:
 def encode_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:
     """One line with its newline. Never raises: what JSON cannot say is said in some other way."""
     head = {"ts": datetime.now(UTC), "level": level, "event": event}
+    # The head a second time: no field may pass for the line's own time or level.
+    return _encode({**head, **fields, **head})
+
+
+def _encode(shown: Mapping[str, Any]) -> bytes:
     try:
-        # The head a second time: no field may pass for the line's own time or level.
-        line = orjson.dumps({**head, **fields, **head}, default=_plain, option=_OPTIONS)
+        line = orjson.dumps(shown, default=_plain, option=_OPTIONS)
     except TypeError:
         # A lone surrogate, an integer beyond 64 bits, a cycle.
-        safe = {_ascii(key): _ascii(value) for key, value in fields.items()}
-        line = orjson.dumps({**head, **safe, **head, "event": _ascii(event)}, option=_OPTIONS)
+        safe = {_ascii(key): _ascii(value) for key, value in shown.items()}
+        line = orjson.dumps({**safe, "ts": shown["ts"]}, option=_OPTIONS)
     if len(line) > MAX_LINE:
-        line = orjson.dumps({**head, "event": _ascii(event)[:200], "truncated_bytes": len(line)}, option=_OPTIONS)
+        head = {"ts": shown["ts"], "level": shown["level"], "event": _ascii(shown["event"])[:200]}
+        line = orjson.dumps({**head, "truncated_bytes": len(line)}, option=_OPTIONS)
     if not line.isascii() or b"\x7f" in line:
         line = _UNSAFE.sub(_escape, line)
     return line + b"\n"

@@ -47,6 +47,7 @@ class Client:
         self._pools: dict[Origin, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._swept_at = 0.0
+        self._late = False
 
     def start(self) -> None:
         """Begin to hold deadlines."""
@@ -90,10 +91,11 @@ class Client:
 
     def _sweep(self) -> None:
         now = self.clock()
-        late = now - self._swept_at > LATE
+        # Twice in a row would be no accident: deadlines hold on a loop that is always late, too.
+        self._late = now - self._swept_at > LATE and not self._late
         self._swept_at = now
         self._timer = self.loop.call_later(SWEEP, self._sweep)
-        if late:
+        if self._late:
             return
         gone = []
         for origin, pool in self._pools.items():

@@ -138,7 +138,7 @@ async def race(loop: asyncio.AbstractEventLoop, addresses: list[Address], *, sta
     finally:
         _dismiss(started, winner)
     if winner is None:
-        raise started[0].exception() or OSError("no address")
+        raise (None if started[0].cancelled() else started[0].exception()) or OSError("no address")
     return winner
 
 
@@ -150,7 +150,7 @@ async def _first_of(tasks: Iterable["asyncio.Task[socket.socket]"], timeout: flo
 
 def _won(tasks: Iterable["asyncio.Task[socket.socket]"]) -> socket.socket | None:
     for task in tasks:
-        if task.done() and task.exception() is None:
+        if task.done() and not task.cancelled() and task.exception() is None:
             return task.result()
     return None
 
@@ -158,7 +158,9 @@ def _won(tasks: Iterable["asyncio.Task[socket.socket]"]) -> socket.socket | None
 def _dismiss(tasks: Iterable["asyncio.Task[socket.socket]"], winner: socket.socket | None) -> None:
     """Stop those still trying and close what came second."""
     for task in tasks:
-        if not task.cancel() and task.exception() is None and task.result() is not winner:
+        if task.cancel() or task.cancelled() or task.exception() is not None:
+            continue
+        if task.result() is not winner:
             task.result().close()
 
 

@@ -9,23 +9,22 @@ No timer belongs to a call: `check` is called by the client's sweep and compares
 
 from asyncio import AbstractEventLoop, BaseTransport, Future, Protocol, Transport
 from collections.abc import Callable
+from ssl import SSLError, SSLZeroReturnError
 from typing import Protocol as Interface
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from fastgw.errors import UpstreamError
+from fastgw.upstream.framing import EMPTY, START_SIZE, Fault, check_start, ends_here, framing
 from fastgw.upstream.reply import Reply
 
 MAX_HEADERS = 100
 MAX_INTERIM = 16
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
-JOIN_LIMIT = 64 * 1024
-"""Up to here head and body are joined and written once; beyond it copying costs more than a second iovec."""
-
-_EMPTY = (204, 304)
-_START = len(b"HTTP/1.x ")
+JOIN_LIMIT = 32 * 1024
+"""Up to here head and body are joined; beyond it the copy costs more than a second iovec (bench/micro/upstream.py)."""
 
 
 class Keeper(Interface):
@@ -36,15 +35,6 @@ class Keeper(Interface):
 
     def forget(self, connection: "Connection", *, keep_slot: bool = False) -> None:
         """The connection is closed; with `keep_slot` its place in the bound passes on to the call's replay."""
-
-
-class _Fault(Exception):
-    """Raised inside a parser callback to stop it: the reply breaks a rule the parser does not know."""
-
-    def __init__(self, reason: str, what: str) -> None:
-        super().__init__(reason, what)
-        self.reason = reason
-        self.what = what
 
 
 class Connection(Protocol):
@@ -229,7 +219,8 @@ class Connection(Protocol):
             self.drop()
             return
         self._active = True
-        before = reply._buffered
+        # The end of the head is news too, even if no body came with it.
+        before = -1 if self._in_head else reply._buffered
         try:
             if self._in_head:
                 self._receive_head(reply, data)
@@ -239,7 +230,7 @@ class Connection(Protocol):
             self._break_off("invalid", "switched protocols unasked")
         except HttpParserError as error:
             self._parser_failed(error)
-        except _Fault as fault:
+        except Fault as fault:
             self._break_off(fault.reason, fault.what)
         else:
             if self._ended:
@@ -248,13 +239,28 @@ class Connection(Protocol):
                 self._progress(reply, before, len(data))
 
     def eof_received(self) -> None:
-        """asyncio: the peer ended its side: over TLS with a close_notify, else a FIN."""
+        """asyncio: the peer ended its side."""
         reply = self.reply
-        if reply is not None and reply.unframed and not self._in_head:
+        if reply is not None and reply.unframed and not self._in_head and self._notified():
             self._ended = True
             self._finish(b"")
         else:
             self._lost("closed the connection")
+
+    def _notified(self) -> bool:
+        """Over TLS, whether the end is the peer's own (a close_notify) and not a cut by anybody on the way.
+
+        Both loops report either as an end of stream at times; the TLS object alone knows (RFC 8446 section 6.1).
+        """
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return not tls.read(1)
+        except SSLZeroReturnError:
+            return True
+        except SSLError:
+            return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed. Without an end of stream before it, it was cut."""
@@ -280,17 +286,19 @@ class Connection(Protocol):
             self._surplus = True
             return
         if len(headers) > MAX_HEADERS:
-            raise _Fault("too_large", f"more than {MAX_HEADERS} headers")
+            raise Fault("too_large", f"more than {MAX_HEADERS} headers")
         status = self._parser.get_status_code()
         framed = self._framing(headers)
         if status < 200:
             self._skip_interim(status, framed)
             return
         if status > 599:
-            raise _Fault("invalid", "a status beyond 599")
+            raise Fault("invalid", "a status beyond 599")
+        if self._interim:
+            reply.first_byte_at = self._clock()
         reply.status = status
         reply.headers = headers
-        reply.unframed = not framed and status not in _EMPTY and not reply._head_only
+        reply.unframed = not framed and status not in EMPTY and not reply._head_only
         self._in_head = False
         if reply._head_only:
             # The parser cannot be told that no body follows: end here and do not use it again.
@@ -318,50 +326,38 @@ class Connection(Protocol):
     # -- inside a message -------------------------------------------------------------------------------------------
 
     def _framing(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether the message tells its own length. Refuses what RFC 9112 section 6 calls faulty or we cannot undo."""
-        length = coding = None
-        for name, value in headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"transfer-encoding":
-                if coding is not None or value.lower() != b"chunked" or self._old:
-                    raise _Fault("invalid", "a transfer coding other than chunked")
-                coding = value
-        self._chunked = coding is not None
+        """Whether the message tells its own length."""
+        length, self._chunked = framing(headers, old=self._old)
         if length is None:
             return self._chunked
-        if coding is not None:
-            raise _Fault("invalid", "both a length and a transfer coding")
         reply = self.reply
-        if reply is not None and reply._whole and not reply._head_only and len(length) < 20:
-            self._limit_body(int(length))
+        if reply is not None and reply._whole and not reply._head_only:
+            self._limit_body(length)
         return True
 
     def _limit_body(self, size: int) -> None:
         if size > self._max_body:
-            raise _Fault("too_large", f"a body of more than {self._max_body} bytes")
+            raise Fault("too_large", f"a body of more than {self._max_body} bytes")
 
     def _skip_interim(self, status: int, framed: bool) -> None:
         """RFC 9110 section 15.2: interim replies carry no content and end with their head."""
         self._interim += 1
         if status < 100 or status == 101 or framed:
-            raise _Fault("invalid", "an interim reply that is none")
+            raise Fault("invalid", "an interim reply that is none")
         if self._interim > MAX_INTERIM:
-            raise _Fault("too_large", f"more than {MAX_INTERIM} interim replies")
+            raise Fault("too_large", f"more than {MAX_INTERIM} interim replies")
 
     def _receive_head(self, reply: Reply, data: bytes) -> None:
         """Feed bytes while the final head is not whole, at most `max_head` of them."""
         if not reply.first_byte_at:
             reply.first_byte_at = self._clock()
-            if reply._whole:
-                self._waiting = False
         if self._head_left == self._max_head:
             if self._held:
                 data = self._held + data
-            if len(data) < _START:
+            if len(data) < START_SIZE:
                 self._held = data
                 return
-            self._check_start(data)
+            self._old = check_start(data)
         left = self._head_left
         self._head_left = left - len(data)
         if self._head_left >= 0:
@@ -370,18 +366,11 @@ class Connection(Protocol):
         view = memoryview(data)
         self._feed(view[:left])
         if self._in_head:
-            raise _Fault("too_large", f"a head of more than {self._max_head} bytes")
+            raise Fault("too_large", f"a head of more than {self._max_head} bytes")
         if self._ended:
             self._surplus = True
         else:
             self._feed(view[left:])
-
-    def _check_start(self, data: bytes) -> None:
-        """The parser (llhttp) also takes RTSP, ICE and the versions 0.9 and 2.0, and skips empty lines."""
-        if not data.startswith(b"HTTP/1.1 "):
-            if not data.startswith(b"HTTP/1.0 "):
-                raise _Fault("invalid", "not an HTTP/1 status line")
-            self._old = True
 
     def _progress(self, reply: Reply, before: int, size: int) -> None:
         """After a segment that did not end the message: hold the caps, wake the reader."""
@@ -393,9 +382,9 @@ class Connection(Protocol):
             self._overhead += size
             if self._overhead > self._max_head:
                 self._break_off("too_large", "endless chunk headers or trailers")
-                return
-        else:
-            self._overhead = 0
+            return
+        self._overhead = 0
+        if buffered or reply._whole:
             self._waiting = False
         if not reply._whole:
             if buffered > HIGH_WATER and not self._paused:
@@ -417,7 +406,7 @@ class Connection(Protocol):
                 self._break_off("too_large", f"a body of more than {self._max_body} bytes")
                 return
             reply.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        clean = self._keep_alive and not self._surplus and _ends_here(data, chunks, self._chunked)
+        clean = self._keep_alive and not self._surplus and ends_here(data, chunks, self._chunked)
         if reply._whole:
             reply._chunks = []
         self.reply = None
@@ -439,7 +428,7 @@ class Connection(Protocol):
             self._finish(b"")
             return
         cause = error.__context__
-        if isinstance(cause, _Fault):
+        if isinstance(cause, Fault):
             self._break_off(cause.reason, cause.what)
         else:
             self._break_off("invalid", "not a valid HTTP/1.1 message")
@@ -476,16 +465,3 @@ class Connection(Protocol):
         reply._keeps_slot = replay
         self.drop(keep_slot=replay)
         reply._wake()
-
-
-def _ends_here(data: bytes, chunks: list[bytes], chunked: bool) -> bool:
-    """Whether the last segment ends with the message. Any other surplus starts a message and is seen there; this is
-    about stray line ends, which the parser would skip in silence.
-    """
-    if data[-1:] != b"\n" and data[-1:] != b"\r":
-        return True
-    if chunks and not chunked:
-        return data.endswith(chunks[-1])
-    if len(data) < 5:
-        return b"\r\n\r\n".endswith(data)
-    return data.endswith(b"\r\n\r\n") and not data.endswith(b"\n\r\n\r\n")

@@ -35,6 +35,10 @@ class _Name:
         self.error = ""
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        return self.task is not None and not self.task.done()
+
 
 class Resolver:
     """A cache before `getaddrinfo`, one per worker.
@@ -109,15 +113,14 @@ class Resolver:
         return name
 
     def _drop_oldest(self) -> None:
-        key = min(self._names, key=lambda key: self._names[key].found_at)
-        self._names.pop(key)
+        del self._names[min(self._names, key=lambda key: (self._names[key].busy, self._names[key].found_at))]
 
     def _refresh(self, host: str, port: int, name: _Name) -> "asyncio.Task[None] | None":
         """The look-up under way, or a new one; None right after a failure that an older answer covers."""
-        if name.task is not None and not name.task.done():
+        if name.busy:
             return name.task
         now = self._clock()
-        if name.addresses and now - name.asked_at < RETRY_AFTER:
+        if now - name.found_at < self._stale and now - name.asked_at < RETRY_AFTER:
             return None
         name.asked_at = now
         name.task = self._loop.create_task(self._update(host, port, name))

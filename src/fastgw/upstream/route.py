@@ -7,7 +7,10 @@ from fastgw.plan.plan import Model, Plan, Price, Target, Timeouts, Upstream
 from fastgw.telemetry.metrics import Handles
 from fastgw.upstream.client import Client, Pool
 
-HEAD = "POST {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}accept-encoding: identity\r\ncontent-type: application/json\r\n"
+HEAD = (
+    "POST {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}"
+    "accept-encoding: identity\r\ncontent-type: application/json\r\n"
+)
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
 FORWARDED_PREFIXES = (b"x-stainless-",)
 
@@ -19,7 +22,20 @@ class Way:
     is part of the path and not known before the call (a wildcard).
     """
 
-    __slots__ = ("allow", "facts", "handles", "heads", "model", "name", "pool", "price", "priority", "provider", "secret", "weight")
+    __slots__ = (
+        "allow",
+        "facts",
+        "handles",
+        "heads",
+        "model",
+        "name",
+        "pool",
+        "price",
+        "priority",
+        "provider",
+        "secret",
+        "weight",
+    )
 
     def __init__(self, name: str, target: Target, upstream: Upstream, pool: Pool, handles: Handles) -> None:
         self.name = target.id
@@ -90,6 +106,7 @@ class Routes:
 def facts(model: str, provider: str, target: str) -> list[tuple[bytes, bytes]]:
     """The answer headers that tell who served a call."""
     return [
+        (b"x-fastgw-cache", b"off"),
         (b"x-fastgw-model", model.encode()),
         (b"x-fastgw-provider", provider.encode()),
         (b"x-fastgw-target", target.encode()),

@@ -1,0 +1,6 @@
+"""`python -m fastgw`."""
+
+from fastgw.cli import main
+
+if __name__ == "__main__":
+    main()

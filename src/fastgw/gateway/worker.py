@@ -1,0 +1,219 @@
+"""A worker: the process that serves. `python -m fastgw.gateway.worker JOB`, started by the node and by nobody else.
+
+It reads plans, never configs; it owns a lane of the shared table and a series of spool segments, and lets go of both
+when it ends. It ends when told to (drain), on SIGTERM (the same), or soon after its parent is gone.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from fastgw import child
+from fastgw.child import Channel, Job
+from fastgw.gateway.asgi import Gateway
+from fastgw.granian_host import Host
+from fastgw.plan import file as plan_file
+from fastgw.plan.plan import Plan
+from fastgw.state.spool import Writer, spool_dir
+from fastgw.state.table import open_table
+from fastgw.telemetry.log import Log
+from fastgw.telemetry.metrics import Mirror, ProcessHandles
+from fastgw.upstream.client import Client
+
+TICK_S = 0.25
+TICKS_A_BEAT = 4
+LAST_WORDS_S = 1.0
+GC_THRESHOLDS = (50_000, 20, 20)
+
+
+class Worker:
+    """One worker. Made on the running loop, from a plan that was read."""
+
+    def __init__(self, job: Job, channel: Channel, plan: Plan, log: Log) -> None:
+        loop = asyncio.get_running_loop()
+        self._job = job
+        self._channel = channel
+        self._log = log
+        self._plan = plan
+        self._table = open_table(job.data_dir, create=False)
+        self._lane = self._table.claim_lane(time.monotonic_ns())
+        self._writer = Writer(spool_dir(job.data_dir), self._lane.index, plan.options.segment_bytes)
+        self._client = Client(loop)
+        self._gateway = Gateway(
+            plan, table=self._table, lane=self._lane, spool_writer=self._writer, client=self._client, log=log
+        )
+        self._host = Host(self._gateway, job.listeners, loop)
+        self._counts = Counts(plan)
+        self._drain_s: float | None = None
+        self._ending = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to end, and finish what is under way."""
+        loop = asyncio.get_running_loop()
+        self._client.start()
+        self._gateway.start()
+        self._host.start()
+        loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        work = [asyncio.create_task(self._obey()), asyncio.create_task(self._keep_house())]
+        self._tell("ready", pid=os.getpid(), lane=self._lane.index, revision=self._plan.revision)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        await self._ending.wait()
+        await self._drain()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await self._close()
+
+    def _on_term(self) -> None:
+        self._end(child.ORPHAN_DRAIN_S if child.orphaned(self._job) else self._job.drain)
+
+    def _end(self, seconds: float) -> None:
+        """Begin to end; told again, the shorter time holds only if draining has not begun."""
+        if self._drain_s is None:
+            self._drain_s = seconds
+            self._ending.set()
+
+    async def _obey(self) -> None:
+        """Do what the supervisor says; without a supervisor, end."""
+        while (message := await self._channel.receive()) is not None:
+            match message.get("cmd"):
+                case "plan":
+                    await self._apply(str(message["path"]), int(message["revision"]))
+                case "drain":
+                    self._end(float(message["seconds"]))
+                case "log_level":
+                    self._log.set_level(str(message["level"]))
+        self._end(child.ORPHAN_DRAIN_S)
+
+    async def _apply(self, path: str, revision: int) -> None:
+        """Read a plan off the loop, then swap; one that cannot be served by leaves the old one in force."""
+        try:
+            plan = await asyncio.to_thread(plan_file.read, path)
+            self._gateway.apply(plan)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, serving goes on
+            self._log.error("plan_refused", revision=revision, error=error)
+            self._tell("plan", revision=revision, ok=False, error=f"{type(error).__name__}: {error}")
+            return
+        if plan.options.log_level != self._plan.options.log_level:
+            self._log.set_level(plan.options.log_level)
+        self._plan = plan
+        self._counts.use(plan)
+        self._tell("plan", revision=plan.revision, ok=True)
+
+    async def _keep_house(self) -> None:
+        """What must not happen on the request path: ready the next spool segment, sync, count, show signs of life."""
+        tick = 0
+        while True:
+            if tick % TICKS_A_BEAT == 0:
+                self._beat()
+                await asyncio.to_thread(self._writer.sync)
+            if len(self._writer.live) < 2:
+                await asyncio.to_thread(self._writer.prepare)
+            tick += 1
+            await asyncio.sleep(TICK_S)
+
+    def _beat(self) -> None:
+        self._lane.beat(time.monotonic_ns())
+        self._counts.publish(self._lane, self._client, self._log)
+        pools = self._client.stats().values()
+        self._tell(
+            "beat",
+            live=self._gateway.live,
+            idle=sum(pool.idle for pool in pools),
+            busy=sum(pool.busy for pool in pools),
+            problem=self._writer.problem,
+        )
+
+    async def _drain(self) -> None:
+        """Refuse new calls, give running ones their time; those still running then end with an error of ours."""
+        seconds = self._drain_s or 0.0
+        self._tell("draining")
+        self._gateway.drain(seconds)
+        self._host.stop()
+        try:
+            await asyncio.wait_for(self._host.stopped.wait(), seconds + LAST_WORDS_S)
+        except TimeoutError:
+            self._log.warning("drain_incomplete", live=self._gateway.live, seconds=seconds)
+
+    async def _close(self) -> None:
+        await self._gateway.close()
+        await asyncio.sleep(0)  # a turn for calls that were ended just now to write their records
+        self._counts.publish(self._lane, self._client, self._log)
+        self._writer.close()
+        self._lane.close()
+        self._table.close()
+        self._channel.close()
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        self._channel.send({"event": event, **facts})
+
+
+class Counts:
+    """Brings what the process counts for itself (log lines dropped, upstream connections) into the shared table."""
+
+    def __init__(self, plan: Plan) -> None:
+        places = ProcessHandles.find(plan.series)
+        self._places = places
+        self._log_lines = Mirror(places.log_lines_dropped)
+        self._pools: dict[Any, tuple[int, ...]] = {}
+
+    def use(self, plan: Plan) -> None:
+        """Places never move, so that a new plan changes nothing that was begun."""
+        self._places = ProcessHandles.find(plan.series)
+
+    def publish(self, lane: Any, client: Client, log: Log) -> None:
+        """Add what has come since the last time."""
+        self._log_lines.publish(lane, log.dropped)
+        at = (self._places.connections_opened, self._places.connections_reused, self._places.queue_refused)
+        pools: dict[Any, tuple[int, ...]] = {}
+        for origin, pool in client.stats().items():
+            now = pools[origin] = (pool.created, pool.reused, pool.queue_full)
+            before = self._pools.get(origin, (0, 0, 0))
+            for place, count, old in zip(at, now, before, strict=True):
+                # Less than before: the pool was let go and made anew, so all it counts is new.
+                grown = count - old if count >= old else count
+                if grown:
+                    lane.add(place, grown)
+        self._pools = pools
+
+
+async def _serve(job: Job, control: socket.socket) -> int:
+    channel = await Channel.open(control)
+    log = Log()
+    try:
+        plan = await asyncio.to_thread(plan_file.read, job.plan)
+        log.set_level(plan.options.log_level)
+        worker = Worker(job, channel, plan, log)
+    except Exception as error:  # noqa: BLE001 - told here, once; the node tries again
+        log.error("worker_start_failed", worker=job.index, error=error)
+        log.close()
+        return 1
+    await worker.run()
+    log.close()
+    return 0
+
+
+def main(argument: str) -> None:
+    """Do the job described by `argument`; does not return."""
+    job = child.read_job(argument)
+    control = child.adopt(job)
+    child.raise_descriptor_limit()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    code = loop.run_until_complete(_serve(job, control))
+    sys.stdout.flush()
+    # granian's threads may still be waiting for the interpreter; a regular exit could wait for them in turn.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
