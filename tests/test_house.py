@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("node",),
     ("gateway", "recorder", "control", "console", "mock"),
     ("granian_host", "child"),  # what the processes of all of these have in common
-    ("plan.compile", "plan.sources"),
+    ("plan.compile", "plan.sources", "plan.keystore"),
     ("policies",),
     ("upstream",),
     ("telemetry",),

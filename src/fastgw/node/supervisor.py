@@ -87,6 +87,7 @@ class Node:
             if await self._start():
                 await self._ending.wait()
                 self.log.info("draining", seconds=self.options.drain)
+                self._reporter.report(self.status())
         finally:
             await self._stop()
 
