@@ -51,9 +51,10 @@ asan: $(VENV)/.build-tools $(VENV)/.native
 	$(APT) asan
 	rm -rf $(ASAN)
 	FASTGW_ASAN=1 $(BIN)/python setup.py -q build --build-lib $(ASAN) --build-temp build/asan-tmp
-	PYTHONPATH=$(ASAN) PYTHONMALLOC=malloc LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	PYTHONPATH=$(ASAN):tools FASTGW_ASAN_TREE=$(ASAN) PYTHONMALLOC=malloc \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	  $(BIN)/python tools/asan.py $(ASAN) -p no:cacheprovider --capture=sys -o timeout=600 tests/_core
+	  $(BIN)/python -m pytest -p asan -p no:cacheprovider --capture=sys -n $(JOBS) -o timeout=600 tests/_core
 
 bench-gate: $(VENV)/.native
 	$(APT) bench

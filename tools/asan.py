@@ -1,16 +1,27 @@
-"""Runs pytest in a process whose native modules are the AddressSanitizer builds, and refuses to run otherwise.
+"""A pytest plugin that lets tests run only on the AddressSanitizer builds of the native modules (see ``make asan``).
 
-Usage: ``python tools/asan.py TREE [pytest arguments]``; TREE is the ``--build-lib`` of an ``FASTGW_ASAN=1`` build and
-must be first on PYTHONPATH, and libasan must be preloaded (``make asan`` does all of it). The proof is made in the
-process that runs the tests: a native module that comes from elsewhere, or without the sanitizer, ends it here.
+FASTGW_ASAN_TREE names the ``--build-lib`` of an ``FASTGW_ASAN=1`` build, which must come first on PYTHONPATH. The proof
+is made in every process that runs tests: a native module that comes from elsewhere, or was built without the sanitizer,
+or is served by its twin, ends the run.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from fastgw import _core
+
+
+def pytest_configure() -> None:
+    """Raises pytest.UsageError, which ends the run, when anything but the sanitized modules would be tested."""
+    if found := faults(Path(os.environ["FASTGW_ASAN_TREE"]).resolve()):
+        raise pytest.UsageError("\n".join(f"asan: {fault}" for fault in found))
+
+
+def pytest_report_header() -> str:
+    return "asan: native modules with AddressSanitizer: " + ", ".join(_core.NATIVE)
 
 
 def faults(tree: Path) -> list[str]:
@@ -32,15 +43,3 @@ def is_native(name: str) -> bool:
 
 def built(source: Path) -> bool:
     return any(source.parent.glob(f"{source.stem}.*.so"))
-
-
-def main(arguments: list[str]) -> int:
-    if found := faults(Path(arguments[0]).resolve()):
-        print("\n".join(f"asan: {fault}" for fault in found), file=sys.stderr)
-        return 1
-    print("asan: native modules loaded with AddressSanitizer:", ", ".join(_core.NATIVE))
-    return int(pytest.main(arguments[1:]))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -239,6 +239,16 @@ async def test_store_is_bounded_and_stays_right(monkeypatch: pytest.MonkeyPatch)
         assert server._engine._stored <= 10_000
 
 
+async def test_ipv6() -> None:
+    async with await start(MockOptions(host="::1")) as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        reader, writer = await asyncio.open_connection("::1", server.port)
+        writer.write(get("/v1/models"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_port_taken(server: Server) -> None:
     with pytest.raises(OSError):
         await start(MockOptions(port=server.port))
@@ -280,8 +290,12 @@ async def test_run_serves_until_a_signal(number: signal.Signals) -> None:
         line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
         port = int(line.strip().rpartition(":")[2])
         assert (await call(port, post(CHAT))).status == 200
-        process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        async with connect(port) as waiting:
+            waiting.send(post(CHAT | {"model": "mock-timeout"}))
+            assert (await waiting.read(0.1)).ending == "timeout"
+            process.send_signal(number)
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert (await waiting.read()).raw == b""
     finally:
         if process.returncode is None:
             process.kill()

@@ -107,8 +107,8 @@ def test_killed_worker_is_replaced_again_and_again(start: Start, tmp_path: Path,
     assert node.status()["workers"][0]["restarts"] == 2
     # Only what the dead worker held in its hands may have failed.
     assert len(failures) <= 2
-    ended = [line["how"] for line in node.lines("child_ended")]
-    assert ended == ["killed by SIGKILL"] * 2
+    ended = eventually(lambda: len(found := node.lines("child_ended")) == 2 and found)
+    assert [line["how"] for line in ended] == ["killed by SIGKILL"] * 2
     assert sample(node, "fastgw_worker_restarts_total") == 2
 
 
@@ -304,7 +304,7 @@ def test_broken_file_changes_nothing(start: Start, tmp_path: Path, upstream: Ups
     eventually(lambda: node.status()["config_error"], what="the error in the status")
     assert revisions(node) == {1}
     assert node.call("/v1/models", key=SECRET)[0] == 200
-    assert node.lines("config_refused")[0]["level"] == "error"
+    assert eventually(lambda: node.lines("config_refused"))[0]["level"] == "error"
     assert sample(node, "fastgw_config_reloads_total", result="failed") >= 1
     write(path, config_text(upstream.url, models=("fast", "second")))
     eventually(lambda: revisions(node) == {2} and node.status()["config_error"] is None)

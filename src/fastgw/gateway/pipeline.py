@@ -33,6 +33,7 @@ FORBIDDEN = frozenset(
 FORBIDDEN_PREFIXES = (b"aws_", b"vertex_")
 JSON_TYPES = frozenset({None, b"application/json"})
 CLOSE = (b"connection", b"close")
+MAX_UNSTREAMED = 64 * 1024 * 1024
 
 
 class Pipeline:
@@ -105,6 +106,11 @@ class Pipeline:
             check(call)
         reply = await attempts.send(call, dialect, body)
         if not call.stream or reply.status >= 400:
+            await relay.whole(call, dialect, reply)
+            return
+        if not _is_event_stream(reply.header(b"content-type")):
+            # Some servers answer a streamed request with one JSON document; it is passed on as what it is.
+            reply.body = await reply.rest(MAX_UNSTREAMED)
             await relay.whole(call, dialect, reply)
             return
         tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
@@ -251,6 +257,10 @@ def _check_fields(body: fields.Fields, dialect: Dialect, match: Match) -> None:
         if not body.has(field) and not (match.model and field == b"model"):
             name = field.decode()
             raise GatewayError("missing_field", f"You must provide {name}.", param=name)
+
+
+def _is_event_stream(content_type: bytes | None) -> bool:
+    return content_type is None or content_type.lower().startswith(b"text/event-stream")
 
 
 def _where(error: BaseException) -> str:

@@ -68,7 +68,7 @@ def record_of(call: Call) -> record.Record:
         id=call.id,
         ts=int((time() - total) * 1_000_000),
         key=call.key.name if call.key is not None else None,
-        model=call.model_name or None,
+        model=call.model_name if call.model is not None else None,
         provider=target.provider if target is not None else None,
         target=name or None,
         status=call.status,

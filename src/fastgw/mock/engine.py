@@ -10,6 +10,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -31,7 +32,7 @@ from fastgw.mock.openai import OpenAI, error_body
 from fastgw.mock.options import MockOptions
 from fastgw.mock.stats import Stats
 
-_STORE_BYTES: Final = 32 * 1024 * 1024
+_STORE_BYTES: Final = 8 * 1024 * 1024
 _STORE_ENTRY: Final = 1024 * 1024
 _STORE_KEY: Final = 16 * 1024
 _EPOCH: Final = 1_700_000_000
@@ -44,6 +45,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 Identity = tuple[bytes, bytes]  # what replaces ID_MARK and CREATED_MARK, of the same widths
 
 
+@lru_cache(maxsize=64)
 def status_line(status: int) -> bytes:
     """The first line of a reply."""
     reason = _REASONS.get(status) or HTTPStatus(status).phrase

@@ -111,7 +111,7 @@ class Chat(msgspec.Struct):
 class Choice:
     """What one choice will say."""
 
-    pieces: list[str]
+    pieces: tuple[str, ...]
     finish: str = "stop"
     calls: list[tuple[str, str]] = field(default_factory=list)  # (function name, arguments as JSON text)
 
@@ -161,7 +161,7 @@ def is_echo(model: str) -> bool:
     return model.rpartition("/")[2] in ("echo", "mock-echo")
 
 
-def cut(pieces: list[str], limit: int | None) -> tuple[list[str], str]:
+def cut(pieces: tuple[str, ...], limit: int | None) -> tuple[tuple[str, ...], str]:
     """Pieces within the caller's limit, and the finish reason that results."""
     if limit is not None and limit < len(pieces):
         return pieces[:limit], "length"
@@ -171,7 +171,7 @@ def cut(pieces: list[str], limit: int | None) -> tuple[list[str], str]:
 def _choice(chat: Chat, options: MockOptions, index: int, calls: list[tuple[str, str]]) -> Choice:
     if calls:
         # OpenAI ends with `stop` where the caller forced one function by name.
-        return Choice([], "stop" if isinstance(chat.tool_choice, Tool) else "tool_calls", calls)
+        return Choice((), "stop" if isinstance(chat.tool_choice, Tool) else "tool_calls", calls)
     if is_echo(chat.model):
         pieces = split_tokens(chat.last_user_text())
     elif (schema := _wanted_schema(chat.response_format)) is not None:
@@ -236,7 +236,7 @@ def _call_id(choice: int, call: int) -> str:
     return f"call_{ID_MARK}{choice:02x}{call:02x}"
 
 
-def _logprobs(pieces: list[str], top: int) -> dict[str, Any]:
+def _logprobs(pieces: tuple[str, ...], top: int) -> dict[str, Any]:
     content = []
     for piece in pieces:
         row: dict[str, Any] = {"token": piece, "logprob": -0.25, "bytes": list(piece.encode())}
@@ -277,7 +277,7 @@ def _deltas(chat: Chat, choice: Choice, index: int, azure: bool) -> Iterator[byt
     role = {"role": "assistant", "content": None if choice.calls else "", "refusal": None}
     yield _step(index, role)
     for piece in choice.pieces:
-        probabilities = _logprobs([piece], chat.top_logprobs or 0) if chat.logprobs else None
+        probabilities = _logprobs((piece,), chat.top_logprobs or 0) if chat.logprobs else None
         yield _step(index, {"content": piece}, probabilities, None, azure)
     for call, (name, arguments) in enumerate(choice.calls):
         function = {"name": name, "arguments": ""}

@@ -117,7 +117,7 @@ def answer_completion(request: Completion, options: MockOptions, azure: bool) ->
     return Answer(200, b"", _encode(body), model=request.model)
 
 
-def _draft(request: Completion, options: MockOptions, prompt: str, index: int) -> tuple[list[str], str, str]:
+def _draft(request: Completion, options: MockOptions, prompt: str, index: int) -> tuple[tuple[str, ...], str, str]:
     """(pieces, finish reason, what the echo option puts before them)."""
     lead = prompt if request.echo else ""
     wanted = min(options.tokens, MAX_TOKENS // (request.n or 1))
@@ -135,12 +135,12 @@ def _envelope(request: Completion) -> dict[str, Any]:
     }
 
 
-def _entry(request: Completion, index: int, lead: str, pieces: list[str], finish: str | None) -> dict[str, Any]:
+def _entry(request: Completion, index: int, lead: str, pieces: tuple[str, ...], finish: str | None) -> dict[str, Any]:
     logprobs = _logprobs(pieces, len(lead), request.logprobs) if request.logprobs is not None else None
     return {"text": lead + "".join(pieces), "index": index, "logprobs": logprobs, "finish_reason": finish}
 
 
-def _logprobs(pieces: list[str], offset: int, top: int) -> dict[str, Any]:
+def _logprobs(pieces: tuple[str, ...], offset: int, top: int) -> dict[str, Any]:
     offsets = []
     for piece in pieces:
         offsets.append(offset)
@@ -149,7 +149,7 @@ def _logprobs(pieces: list[str], offset: int, top: int) -> dict[str, Any]:
     return {"tokens": pieces, "token_logprobs": [-0.25] * len(pieces), "top_logprobs": tops, "text_offset": offsets}
 
 
-def _stream(request: Completion, drafts: list[tuple[list[str], str, str]], usage: dict[str, Any]) -> Answer:
+def _stream(request: Completion, drafts: list[tuple[tuple[str, ...], str, str]], usage: dict[str, Any]) -> Answer:
     asked = request.stream_options is not None and bool(request.stream_options.include_usage)
     told = asked and not _has_fault(request.model, "nousage") and not _has_fault(request.model, "usage-in-finish")
     head = b"data: " + _encode(_envelope(request))[:-1] + b',"choices":['
@@ -159,9 +159,9 @@ def _stream(request: Completion, drafts: list[tuple[list[str], str, str]], usage
     events = []
     for index, (pieces, finish, lead) in enumerate(drafts):
         if lead:
-            events.append(head + _encode(_entry(request, index, lead, [], None)) + tail)
-        events += [head + _encode(_entry(request, index, "", [piece], None)) + tail for piece in pieces]
-        events.append(head + _encode(_entry(request, index, "", [], finish)) + last_tail)
+            events.append(head + _encode(_entry(request, index, lead, (), None)) + tail)
+        events += [head + _encode(_entry(request, index, "", (piece,), None)) + tail for piece in pieces]
+        events.append(head + _encode(_entry(request, index, "", (), finish)) + last_tail)
     if told:
         events.append(head + usage_tail)
     events.append(DONE)

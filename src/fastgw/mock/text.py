@@ -8,6 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 _PROSE: Final = (
@@ -22,18 +23,19 @@ _TOKENS_PER_MESSAGE: Final = 4
 _DEPTH: Final = 16
 
 
-def lorem(count: int, start: int = 0) -> list[str]:
+@lru_cache(maxsize=64)
+def lorem(count: int, start: int = 0) -> tuple[str, ...]:
     """`count` tokens of filler text, beginning at word `start`; joined they read as prose."""
     words = len(_LOREM)
     pieces = [" " + _LOREM[(start + i) % words] for i in range(count)]
     if pieces:
         pieces[0] = pieces[0][1:]
-    return pieces
+    return tuple(pieces)
 
 
-def split_tokens(text: str) -> list[str]:
+def split_tokens(text: str) -> tuple[str, ...]:
     """Cut a text into token-like pieces; joined they are the text itself."""
-    return _PIECE.findall(text)
+    return tuple(_PIECE.findall(text))
 
 
 def count_tokens(text: str) -> int:

@@ -211,6 +211,8 @@ class Node:
             process.facts = message
         elif event == "log_level" and place.role.name == "console":
             self._set_log_level(str(message.get("level")))
+        if event != "beat":
+            self._reporter.report(self.status())
 
     def _note_ready(self) -> None:
         if not self.ready and not self._ending.is_set():
@@ -227,7 +229,6 @@ class Node:
                 demo=self._demo,
                 started_s=started,
             )
-            self._reporter.report(self.status())
             if self.options.config is None and self._publisher.plan is not None:
                 print(greeting(self._publisher.plan, listeners[0], self._data_dir / DEMO_KEY), flush=True)
 
@@ -259,8 +260,8 @@ class Node:
             await self._changed.wait()
             self._changed.clear()
             await self._reload(sources)
-            self._watcher.follow(await asyncio.to_thread(watched, sources))
             self._reporter.report(self.status())
+            self._watcher.follow(await asyncio.to_thread(watched, sources))
 
     async def _reload(self, sources: Sources) -> None:
         publisher = self._publisher

@@ -8,6 +8,9 @@ from fastgw._core import table
 FILE_NAME = f"table-v{table.LAYOUT_VERSION}.map"
 """Name of the table's file in the data directory; another layout is another file."""
 
+COUNTERS = 65_536
+"""Counters of a stripe: a target takes about a hundred. Untouched parts of the file take no disk and no memory."""
+
 NS_PER_SECOND = 1_000_000_000
 
 
@@ -22,7 +25,7 @@ def slot_id(level: str, owner: str, kind: str, unit: str, period: str) -> bytes:
 
 def open_table(data_dir: Path | str, *, create: bool) -> table.Table:
     """The table of this data directory, with ``create`` made when absent. Raises ``TableError`` with the remedy."""
-    return table.Table.open(str(Path(data_dir) / FILE_NAME), create=create)
+    return table.Table.open(str(Path(data_dir) / FILE_NAME), counters=COUNTERS, create=create)
 
 
 def compile_rate(limit: int, period_seconds: int, burst: int | None = None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ HEAD = (
     "POST {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}"
     "accept-encoding: identity\r\ncontent-type: application/json\r\n"
 )
+MAX_NAME = 256
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
 FORWARDED_PREFIXES = (b"x-stainless-",)
 
@@ -94,7 +95,8 @@ class Routes:
         route = self.exact.get(name)
         if route is not None:
             return route, ""
-        if not self.wildcards:
+        # What goes into a path, a header and a record must be harmless in all of them.
+        if not self.wildcards or len(name) > MAX_NAME or not name.isascii() or not name.isprintable():
             return None
         prefix, slash, rest = name.partition("/")
         if slash and rest and (route := self.wildcards.get(prefix)) is not None:
