@@ -33,8 +33,10 @@ async def test_the_last_connection_used_is_the_next(client):
         await asyncio.gather(call(pool), call(pool))
         assert len(server.peers) == 2
         for _ in range(5):
+            last = pool._idle[-1]
             reply = await call(pool)
             assert (reply.reused, reply.connect_ms) == (True, 0)
+            assert pool._idle[-1] is last
         stats = pool.stats()
         assert (stats.open, stats.idle, stats.busy, stats.queued) == (2, 2, 0, 0)
         assert (stats.created, stats.reused) == (2, 6)
@@ -447,6 +449,21 @@ async def test_cancel_with_a_freed_connection_in_hand_passes_it_on(client):
         assert (await tasks[1]).body == reply.body
         assert tasks[0].cancelled()
         assert (pool.stats().open, pool.stats().idle) == (1, 1)
+
+
+async def test_a_freed_connection_that_dies_in_the_waiters_hand_is_not_used(client):
+    async with Server(answering) as server:
+        pool = client.pool(server.origin(max_connections=1))
+        await call(pool)
+        connection = pool._idle.pop()
+        task = asyncio.create_task(call(pool))
+        await until(lambda: pool.stats().queued == 1)
+        pool.release(connection)
+        connection.eof_received()
+        reply = await task
+        assert (reply.body, reply.reused) == (b"ok", False)
+        stats = pool.stats()
+        assert (stats.open, stats.created, stats.replays) == (1, 2, 0)
 
 
 async def test_cancel_between_a_dead_connection_and_its_replay_frees_the_slot(client):

@@ -34,7 +34,6 @@ def upstream_headers(call: Call, reply: Reply) -> Headers:
         headers += SSE_HINTS
     upstream_id = reply.header(b"x-request-id")
     if upstream_id is not None and len(upstream_id) <= 128 and upstream_id.isascii():
-        call.upstream_id = upstream_id.decode()
         headers.append((b"x-fastgw-upstream-request-id", upstream_id))
     add_facts(call, headers)
     return headers

@@ -62,9 +62,10 @@ class Watcher:
             self._again.clear()
             try:
                 await self._watch(directories(self._files))
-            except OSError as error:  # no inotify left, or a directory that went away between two calls
+            # No inotify left, a directory that went away between two calls; the second is what the native part raises.
+            except (OSError, RuntimeError) as error:
                 if not warned:
-                    self._warn(f"{error.strerror or error}; files are looked at every {POLL_S:g} s instead")
+                    self._warn(f"{error}; files are looked at every {POLL_S:g} s instead")
                 warned = True
                 await asyncio.sleep(POLL_S)
                 await self._look()
@@ -80,7 +81,6 @@ class Watcher:
             rust_timeout=int(POLL_S * 1000),
             yield_on_timeout=True,
             recursive=False,
-            raise_interrupt=False,
         )
         async for _ in changes:
             await self._look()

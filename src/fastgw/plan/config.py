@@ -184,6 +184,15 @@ class UniqueKeyLoader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes `on`, `off`, `yes` and `no` for booleans, keys too: `retry: {on: ...}` would be a field called True.
+_BOOL = "tag:yaml.org,2002:bool"
+UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+UniqueKeyLoader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 def parse(text: str, *, base: Path, environ: Mapping[str, str]) -> tuple[Config, list[Path]]:
     """Decode a config file's text; also returns the files its `${file:}` references name. Raises ConfigErrors."""
     try:

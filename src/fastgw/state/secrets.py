@@ -51,13 +51,15 @@ def read_secret(path: str | Path) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise SecretFileError(f"{path}: {error.strerror}") from error
-    with open(fd, encoding="ascii", errors="replace") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise SecretFileError(f"{path}: not a regular file of user {os.geteuid()}; remove it, or change its owner")
         if found.st_mode & 0o077:
             raise SecretFileError(f"{path}: others may read it; run: chmod 600 {path}")
-        text = file.read(4096).strip()
+        text = os.read(fd, 4096).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
     if not text:
         raise SecretFileError(f"{path}: empty; remove it to have a new one made")
     return text
