@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-STEPS_A_MICROSECOND = 50
+STEPS_A_MICROSECOND = 80
 VARIABLE = "FASTGW_BENCH_SLOW"
 
 

@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from fastgw.child import Listener
 from fastgw.granian_host import Host
 
 REQUEST = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
 Reached = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@pytest.fixture(params=["uvloop", "asyncio"], scope="module")
-def event_loop_policy(request: pytest.FixtureRequest) -> Any:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 class App:

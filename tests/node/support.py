@@ -117,7 +117,9 @@ class NodeProcess:
     def console_port(self) -> int:
         return int(self.lines("ready")[0]["console"][0].rpartition(":")[2])
 
-    def call(self, path: str = "/health/live", body: Any = None, key: str = "", timeout: float = 10.0) -> tuple[int, Any]:
+    def call(
+        self, path: str = "/health/live", body: Any = None, key: str = "", timeout: float = 10.0
+    ) -> tuple[int, Any]:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection(*self.address(), timeout=timeout)
         with contextlib.closing(connection):
@@ -156,7 +158,7 @@ class NodeProcess:
 
 
 class Upstream:
-    """An upstream whose streams go on until they are let go: the head and one event at once, the rest after `finish`."""
+    """An upstream whose streams wait: the head and one event come at once, the rest after `finish`."""
 
     EVENT = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'  # noqa: E501
 

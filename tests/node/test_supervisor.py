@@ -165,6 +165,12 @@ def test_nothing_to_serve(start: Start, tmp_path: Path) -> None:
     assert start("other", config=write(tmp_path / "c.yaml", "providers: {}\n")).wait() == 2
 
 
+def test_too_many_workers(start: Start) -> None:
+    node = start(demo=True, workers=1000)
+    assert node.wait() == 2
+    assert "--workers" in node.log.read_text()
+
+
 def test_demo_stays_on_this_machine(start: Start) -> None:
     node = start(demo=True, hosts=("0.0.0.0",))
     assert node.wait() == 2
@@ -269,6 +275,21 @@ def test_sighup_and_file_change(start: Start, tmp_path: Path, upstream: Upstream
     assert node.wait() == 0
     again = start(config=str(path)).ready()
     assert again.status()["revision"] == 5  # the same words after a restart are the same revision
+
+
+def test_a_worker_that_starts_while_a_plan_is_published_gets_it(
+    start: Start, tmp_path: Path, upstream: Upstream
+) -> None:
+    path = tmp_path / "c.yaml"
+    node = start(config=write(path, config_text(upstream.url)), workers=1).ready()
+    for revision in (2, 3, 4):
+        before = pid_of(node, 0)
+        assert before
+        os.kill(before, signal.SIGKILL)
+        write(path, config_text(upstream.url, models=("fast", f"m{revision}")))
+        node.signal(signal.SIGHUP)
+        eventually(lambda before=before: pid_of(node, 0) not in (None, before))
+        eventually(lambda revision=revision: revisions(node) == {revision})
 
 
 def test_stored_keys_are_watched(start: Start, tmp_path: Path, upstream: Upstream) -> None:

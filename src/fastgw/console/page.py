@@ -91,7 +91,8 @@ const draw = (s) => {
   facts("spool", [["On disk", size(s.spool.bytes)], ["Files", s.spool.segments],
     ["Records dropped", s.spool.dropped], ["Problem", s.spool.problem || "none"],
     ["Disk free", size(s.disk.free) + " of " + size(s.disk.total)]]);
-  rows("workers", s.workers.map((w) => [w.index, w.pid || "", w.lane === null ? "" : w.lane, w.state, w.revision,
+  rows("workers", s.workers.map((w) => [w.index, w.pid || "", w.lane === null ? "" : w.lane,
+    w.error ? w.state + ": " + w.error : w.state, w.revision,
     since(w.started), w.restarts, w.live, w.idle + " / " + w.busy]));
   show("facts", true);
 };

@@ -7,36 +7,36 @@ is not part of the value.
 
 import re
 
-EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 LINE_END = re.compile(rb"\r\n|\n|\r")
+BOM = b"\xef\xbb\xbf"
 MAX_EVENT = 8 * 1024 * 1024
 
 
 def complete(data: bytes) -> tuple[bytes, bytes]:
     """`data` cut behind its last complete event: (the complete events, the rest)."""
-    if b"\r" not in data:
+    if b"\r" not in data and b"\n\n\n" not in data:
         end = data.rfind(b"\n\n")
         if end < 0:
             return b"", data
         end += 2
         return (data, b"") if end == len(data) else (data[:end], data[end:])
     end = 0
+    # A CR at the very end may be the first half of a CRLF: where its event ends is not known yet.
+    known = len(data) - data.endswith(b"\r")
     for match in EVENT_END.finditer(data):
-        end = match.end()
-    # A CR at the very end may be the first half of a CRLF whose event end is not yet known.
-    if end == len(data) and data.endswith(b"\r") and not data.endswith(b"\r\r"):
-        return b"", data
+        if match.end() <= known:
+            end = match.end()
     return data[:end], data[end:]
 
 
 def events(block: bytes) -> list[bytes]:
-    """The complete events of `block`, each with the empty line that ends it."""
+    """The complete events of `block`, each with the empty line that ends it; joined they are `block` again."""
     if b"\r" not in block:
-        return [part + b"\n\n" for part in block.split(b"\n\n") if part.strip(b"\n")]
+        return [part + b"\n\n" for part in block.split(b"\n\n")[:-1]]
     found, start = [], 0
     for match in EVENT_END.finditer(block):
-        if block[start : match.start()].strip(b"\r\n"):
-            found.append(block[start : match.end()])
+        found.append(block[start : match.end()])
         start = match.end()
     return found
 
@@ -46,7 +46,7 @@ def payload(event: bytes) -> bytes | None:
     if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
         return event[6:-2]
     parts = []
-    for line in LINE_END.split(event):
+    for line in LINE_END.split(event.removeprefix(BOM)):
         if line.startswith(b"data:"):
             parts.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line == b"data":

@@ -6,9 +6,10 @@ request; out of the stream goes the usage chunk that the caller did not ask for,
 """
 
 import re
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from fastgw._core import fields
 from fastgw.call import Usage
@@ -18,20 +19,23 @@ from fastgw.errors import GatewayError
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
 BYTES_PER_TOKEN = 4
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
+"""Tokens as an upstream tells them. A usage with anything else in it is taken for none."""
 
 
 class _PromptDetails(Struct):
-    cached_tokens: int | None = 0
-    cache_write_tokens: int | None = 0
+    cached_tokens: Count | None = 0
+    cache_write_tokens: Count | None = 0
 
 
 class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = 0
+    reasoning_tokens: Count | None = 0
 
 
 class _Usage(Struct):
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Count | None = 0
+    completion_tokens: Count | None = 0
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -96,7 +100,7 @@ class OpenAITap:
             return b""
         if b"[DONE]" in block or b'"error"' in block or (b'"usage"' in block and USAGE.search(block)):
             return self._edit(block)
-        self.events += block.count(b"\n\n") or 1
+        self.events += block.count(b"\n\n") or block.count(b"\r\n\r\n") or 1
         if b'"finish_reason":"' in block or b'"finish_reason": "' in block:
             self.finished = True
         return block
@@ -104,7 +108,8 @@ class OpenAITap:
     def finish(self) -> bytes:
         """A last event without its empty line is still an event; some servers never send `[DONE]`."""
         tail, self._tail = self._tail, b""
-        rest = self._edit(tail + b"\n\n") if tail.strip() else b""
+        ended = tail.endswith((b"\r\r", b"\n\r"))
+        rest = self._edit(tail if ended else tail.rstrip(b"\r\n") + b"\n\n") if tail.strip() else b""
         # Servers that end without [DONE] are taken at their word when every choice could have finished.
         if self.finished and not self.failed:
             self.complete = True
@@ -122,7 +127,7 @@ class OpenAITap:
             return event
         try:
             chunk = _read_chunk(payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.events += 1
             return event
         if chunk.error is not UNSET and bytes(chunk.error) != b"null":
@@ -144,11 +149,15 @@ class OpenAITap:
         nano = self._cost(self.usage)
         if nano is None:
             return event
-        chunk = _read_raw(payload)
-        usage = _read_raw(chunk["usage"])
+        try:
+            chunk = _read_raw(payload)
+            usage = _read_raw(chunk["usage"])
+        except UNREADABLE:
+            return event
         usage["cost"] = Raw(_dollars(nano))
         chunk["usage"] = Raw(_encode(usage))
-        return framing.data(_encode(chunk))
+        priced = _encode(chunk)
+        return event.replace(payload, priced, 1) if payload in event else framing.data(priced)
 
 
 def _dollars(nano: int) -> bytes:
@@ -194,7 +203,7 @@ class OpenAIDialect:
         """See `Dialect.usage`."""
         try:
             reply = _read_reply(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
         return reply.usage.read() if reply.usage else None
 

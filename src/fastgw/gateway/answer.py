@@ -1,5 +1,6 @@
 """The head of an answer: the upstream's headers that may travel, and the facts fastgw adds."""
 
+from math import ceil
 from time import monotonic
 
 from fastgw._core import headers as native
@@ -77,16 +78,16 @@ def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tu
         body = WRITERS[routes.family(call.exchange.path)](error, call.id)
     headers: Headers = [JSON]
     if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after // 1))))
-        headers.append((b"retry-after-ms", b"%d" % max(1, int(error.retry_after * 1000))))
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, ceil(error.retry_after * 1000))))
     add_facts(call, headers)
     return headers, body
 
 
 def _period(nanoseconds: int) -> bytes:
     """A duration as OpenAI writes it: `120ms`, `1s`, `6m0s`."""
-    if nanoseconds < NS:
-        return b"%dms" % (-(-nanoseconds // 10**6))
+    if (milliseconds := -(-nanoseconds // 10**6)) < 1000:
+        return b"%dms" % milliseconds
     seconds = -(-nanoseconds // NS)
     if seconds < 60:
         return b"%ds" % seconds

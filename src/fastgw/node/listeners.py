@@ -12,34 +12,36 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fastgw.node.errors import NOTHING_TO_SERVE, PORT_TAKEN, StartError
 
 BACKLOG = 1024
 UNIX_MODE = 0o660
+_TRIES = 8
+
+Address = tuple[int, tuple[Any, ...]]
 
 
-def bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address `host` stands for (`localhost` may be IPv4 and IPv6).
+def bind_tcp(hosts: Iterable[str], port: int) -> list[socket.socket]:
+    """A listening socket for each address the hosts stand for (`localhost` may be IPv4 and IPv6), all on one port.
 
     Raises:
-        StartError: (3) the port is taken or forbidden, (2) the host is no address of this machine.
+        StartError: (3) the port is taken or forbidden, (2) a host is no address of this machine.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise StartError(NOTHING_TO_SERVE, f"cannot listen on {host}: {error.strerror or error}") from error
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    sockets: list[socket.socket] = []
-    try:
-        for family, address in addresses:
-            # port 0: the second family takes the number the first was given
-            chosen = sockets[0].getsockname()[1] if port == 0 and sockets else port
-            sockets.append(_listen_tcp(family, (address[0], chosen, *address[2:])))
-    except OSError as error:
-        close_all(sockets)
-        raise _refused(host, port, error) from error
-    return sockets
+    tries = _TRIES if port == 0 else 1
+    while True:
+        tries -= 1
+        sockets: dict[Address, socket.socket] = {}
+        try:
+            for host in hosts:
+                _bind_host(host, port, sockets)
+        except StartError as error:
+            close_all(sockets.values())
+            if error.code != PORT_TAKEN or not tries:
+                raise
+            continue  # the number the kernel chose for the first address was not free at the second
+        return list(sockets.values())
 
 
 def bind_unix(path: str) -> socket.socket:
@@ -100,7 +102,31 @@ def owner_of(port: int) -> str:
     return ""
 
 
-def _listen_tcp(family: int, address: tuple[object, ...]) -> socket.socket:
+def _bind_host(host: str, port: int, sockets: dict[Address, socket.socket]) -> None:
+    """Add the sockets of one host to `sockets`, those of an address it has already excepted."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(NOTHING_TO_SERVE, f"cannot listen on {host}: {error.strerror or error}") from error
+    absent: OSError | None = None
+    bound = 0
+    for family, _, _, _, address in found:
+        if (family, address) not in sockets:
+            number = next(iter(sockets.values())).getsockname()[1] if port == 0 and sockets else port
+            try:
+                sockets[family, address] = _listen_tcp(family, (address[0], number, *address[2:]))
+            except OSError as error:
+                # A name may have an IPv6 address where the machine has no IPv6: its other address will do.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise _refused(host, number, error) from error
+                absent = error
+                continue
+        bound += 1
+    if absent is not None and not bound:
+        raise _refused(host, port, absent) from absent
+
+
+def _listen_tcp(family: int, address: tuple[Any, ...]) -> socket.socket:
     end = socket.socket(family, socket.SOCK_STREAM)
     try:
         # On Linux this lets a restart pass TIME_WAIT; it does not let two processes listen.

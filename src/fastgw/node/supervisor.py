@@ -98,12 +98,13 @@ class Node:
         self._data_dir = self._data.path
         self._choose_demo()
         self._open_state()
-        self._sockets = [end for host in dict.fromkeys(options.hosts) for end in bind_tcp(host, options.port)]
+        count = self._worker_count()
+        self._sockets = bind_tcp(options.hosts, options.port)
         if options.unix:
             self._sockets.append(bind_unix(options.unix))
-        self._console_sockets = bind_tcp(options.console_host, options.console_port)
+        self._console_sockets = bind_tcp((options.console_host,), options.console_port)
         if self._demo:
-            self._mock_sockets = bind_tcp("127.0.0.1", 0)
+            self._mock_sockets = bind_tcp(("127.0.0.1",), 0)
         sources = self._sources()
         self._publisher = Publisher(sources, self._data_dir, self._table)
         # Looked at before it is read: what changes in between is read again.
@@ -114,7 +115,7 @@ class Node:
         self._lane = self._table.claim_lane(time.monotonic_ns())
         self._reporter = Reporter(self._data_dir)
         raise_descriptor_limit()
-        self._start_children()
+        self._start_children(count)
         for work in (self._watcher.run(), self._reload_on_change(sources), self._keep_house(), self._report()):
             self._task(work)
         return True
@@ -137,6 +138,13 @@ class Node:
             raise StartError(DATA_DIR, str(error)) from error
         except OSError as error:
             raise StartError(DATA_DIR, f"data directory {self._data_dir}: {error.strerror or error}") from error
+
+    def _worker_count(self) -> int:
+        """As many as told; a lane of the table each, and some lanes to spare for those that finish beside another."""
+        most = self._table.lanes // 2
+        if not 0 <= self.options.workers <= most:
+            raise StartError(NOTHING_TO_SERVE, f"--workers must be 1 to {most}, or 0 for one a core")
+        return self.options.workers or min(available_cores(), most)
 
     def _sources(self) -> Sources:
         url = ""
@@ -162,10 +170,9 @@ class Node:
         if plan is not None and not plan.models and not plan.wildcards:
             raise StartError(NOTHING_TO_SERVE, "(nothing to serve): the config names no models")
 
-    def _start_children(self) -> None:
+    def _start_children(self, count: int) -> None:
         if self._demo:
             self._add(Role("mock", self._modules["mock"], self._job(self._mock_sockets)), 0)
-        count = self.options.workers or available_cores()
         worker = Role("worker", self._modules["worker"], self._job(self._sockets))
         self._workers = [self._add(worker, index) for index in range(count)]
         self._add(Role("console", self._modules["console"], self._job(self._console_sockets)), 0)
@@ -204,6 +211,8 @@ class Node:
             if self._log_level is not None:
                 place.send({"cmd": "log_level", "level": self._log_level})
             if place in self._workers:
+                if process.revision != self._publisher.revision:  # published while it was on its way
+                    place.send(self._plan_message())
                 self._note_ready()
         elif event == "plan":
             self._note_plan(place, process, message)
@@ -231,6 +240,9 @@ class Node:
             )
             if self.options.config is None and self._publisher.plan is not None:
                 print(greeting(self._publisher.plan, listeners[0], self._data_dir / DEMO_KEY), flush=True)
+
+    def _plan_message(self) -> dict[str, Any]:
+        return {"cmd": "plan", "path": str(self._publisher.path), "revision": self._publisher.revision}
 
     def _note_plan(self, place: Place, process: Process, message: dict[str, Any]) -> None:
         if message.get("ok"):
@@ -277,7 +289,7 @@ class Node:
             self.log.info("config_reloaded", revision=publisher.revision, changed=new)
             if new:
                 for place in self._workers:
-                    place.send({"cmd": "plan", "path": str(publisher.path), "revision": publisher.revision})
+                    place.send(self._plan_message())
 
     def _reload_failed(self, errors: list[str]) -> None:
         self._config_error = errors
@@ -313,7 +325,10 @@ class Node:
     async def _report(self) -> None:
         while True:
             self._lane.beat(time.monotonic_ns())
+            before = self._reporter.problem
             self._reporter.report(self.status())
+            if self._reporter.problem not in (None, before):
+                self.log.error("status_not_written", error=self._reporter.problem)
             await asyncio.sleep(LOOK_S)
 
     def status(self) -> Status:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from fastgw._core import headers as native
 from fastgw._core import table as shared
 from fastgw.plan import config as written
 from fastgw.plan import prices, units
@@ -35,19 +36,27 @@ from fastgw.providers.base import Provider
 from fastgw.state.secrets import ensure_pepper, read_secret
 from fastgw.state.table import compile_rate, slot_id
 from fastgw.telemetry.metrics import SeriesRegistry
+from fastgw.upstream.proxy import parse as parse_proxy
 
 __all__ = ["ConfigErrors", "Sources", "build", "watched"]
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}")
+NAME_RULE = "a name is 1 to 128 of A-Z a-z 0-9 . _ : @ / - and begins with a letter or digit"
+HASH = re.compile(r"[0-9A-Fa-f]{64}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 RETRY_CLASSES = frozenset({"connect", "timeout", "5xx"})
 LEVELS = frozenset({"debug", "info", "warning", "error"})
-MIN_SECRET = 8
+MIN_SECRET, MAX_SECRET = 8, 512
+SECRET = re.compile(rf"[!-~]{{{MIN_SECRET},{MAX_SECRET}}}")
+URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]*)?", re.IGNORECASE)
+API_VERSION = re.compile(r"[A-Za-z0-9._-]*")
+MAX_HEADERS = 10_000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 NEVER_FORWARDED = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "authorization", "cookie", "x-api-key", "api-key"}
 )
+OURS = frozenset({"content-type", "accept-encoding"})
 
 
 def build(sources: Sources, *, revision: int, table: shared.Table, registry: SeriesRegistry) -> Plan:
@@ -59,6 +68,24 @@ def build(sources: Sources, *, revision: int, table: shared.Table, registry: Ser
     if compiler.errors:
         raise ConfigErrors(compiler.errors)
     return plan
+
+
+def check_stored(row: written.StoredKey) -> list[str]:
+    """What is wrong with a key about to be stored; one that does not compile would hold up every later plan."""
+    errors = []
+    if not NAME.fullmatch(row.name):
+        errors.append(NAME_RULE)
+    if row.limits.burst is not None and (row.limits.requests is None or row.limits.burst < 1):
+        errors.append("burst must be 1 or more and needs requests beside it")
+    try:
+        if row.limits.requests is not None:
+            limit, period = units.rate(row.limits.requests)
+            shared.Rules([(0, *compile_rate(limit, int(period), row.limits.burst))])
+        if row.expires is not None:
+            _epoch(row.expires)
+    except ValueError as error:
+        errors.append(str(error))
+    return errors
 
 
 class _Compiler:
@@ -107,6 +134,8 @@ class _Compiler:
             return None
         origin, prefix = place
         version = one.api_version or kind.api_version
+        if not API_VERSION.fullmatch(version):
+            self.errors.append(f"{path}.api_version: must be letters, digits, dots and hyphens")
         self.check_headers(path, one)
         return Upstream(
             name=name,
@@ -129,16 +158,20 @@ class _Compiler:
         if not url:
             self.errors.append(f"{path}.base_url: missing; {one.kind} has no fixed address")
             return None
-        parts = urlsplit(url)
         try:
-            port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+            parts = urlsplit(url) if URL.fullmatch(url) else None
+            port = (parts.port or DEFAULT_PORTS[parts.scheme]) if parts else 0
         except ValueError:
-            port = 0
-        if not port or not parts.hostname or parts.username or parts.query or parts.fragment or not url.isascii():
+            parts, port = None, 0
+        if parts is None or not port or not parts.hostname or parts.query or parts.fragment:
             self.errors.append(
                 f"{path}.base_url: must be http(s)://host[:port][/path], without user, query or fragment"
             )
             return None
+        if one.proxy is not None:
+            self.attempt(f"{path}.proxy", parse_proxy, one.proxy, default=None)
+        if one.client_key is not None and one.client_cert is None:
+            self.errors.append(f"{path}.client_key: needs `client_cert` beside it")
         for field in ("ca_file", "client_cert", "client_key"):
             file = getattr(one, field)
             if file is not None and not Path(file).is_file():
@@ -162,10 +195,10 @@ class _Compiler:
 
     def check_headers(self, path: str, one: written.Provider) -> None:
         for name in one.allow_headers:
-            if not HEADER_NAME.fullmatch(name) or name.lower() in NEVER_FORWARDED:
+            if not _may_travel(name):
                 self.errors.append(f"{path}.allow_headers: {name!r} may not be forwarded")
         for name, value in one.headers.items():
-            if not HEADER_NAME.fullmatch(name) or name.lower() in NEVER_FORWARDED:
+            if not _may_travel(name) or name.lower() in OURS:
                 self.errors.append(f"{path}.headers: {name!r} may not be set here")
             self.check_header_value(f"{path}.headers.{name}", value)
         if one.api_key:
@@ -180,9 +213,7 @@ class _Compiler:
 
     def check_name(self, path: str, name: str) -> None:
         if not NAME.fullmatch(name):
-            self.errors.append(
-                f"{path}: a name is 1 to 128 of A-Z a-z 0-9 . _ : @ / - and begins with a letter or digit"
-            )
+            self.errors.append(f"{path}: {NAME_RULE}")
 
     def model(self, name: str, one: written.Model) -> Model:
         path = f"models.{name}"
@@ -250,7 +281,15 @@ class _Compiler:
             self.errors.append(f"{path}.burst: must be 1 or more")
             return ()
         interval, tau = self.attempt(path, compile_rate, limit, int(period), burst, default=(1, 0))
-        slot = self.table.slot(slot_id(level, owner, "rate", "requests", f"{int(period)}s"))
+        try:
+            shared.Rules([(0, interval, tau)])
+            slot = self.table.slot(slot_id(level, owner, "rate", "requests", f"{int(period)}s"))
+        except ValueError:
+            self.errors.append(f"{path}.burst: {burst} is too large for {limit} requests per {int(period)} s")
+            return ()
+        except shared.TableError as error:
+            self.errors.append(f"{path}: no room for another limit: {error}")
+            return ()
         return (Rule(level, owner, limit, period, burst, slot, interval, tau),)
 
     def wildcards(self) -> dict[str, Model]:
@@ -271,8 +310,10 @@ class _Compiler:
         digests: set[bytes] = set()
         for index, one in enumerate(self.config.keys):
             path = f"keys[{index}]"
-            if len(one.secret) < MIN_SECRET or not one.secret.isascii() or " " in one.secret:
-                self.errors.append(f"{path}.secret: must be {MIN_SECRET} or more ASCII characters without spaces")
+            if not SECRET.fullmatch(one.secret):
+                self.errors.append(
+                    f"{path}.secret: must be {MIN_SECRET} to {MAX_SECRET} ASCII characters without spaces"
+                )
             keys.append(self.key(path, one, digest(one.secret.encode(), self.pepper), models))
         for path, row in self.loaded.stored:
             keys.append(self.key(path, row, self.stored_digest(path, row), models))
@@ -283,17 +324,17 @@ class _Compiler:
         ):
             if key.name in places:
                 self.errors.append(f"{place}.name: {key.name!r} is already the name of {places[key.name]}")
-            elif key.digest in digests:
+            elif key.digest and key.digest in digests:
                 self.errors.append(f"{place}: has the same secret as another key")
             places[key.name] = place
             digests.add(key.digest)
         return tuple(keys)
 
     def stored_digest(self, path: str, row: written.StoredKey) -> bytes:
-        found = self.attempt(f"{path}.hash", bytes.fromhex, row.hash, default=b"")
-        if len(found) != 32:
+        if not HASH.fullmatch(row.hash):
             self.errors.append(f"{path}.hash: must be 64 hexadecimal digits")
-        return found
+            return b""
+        return bytes.fromhex(row.hash)
 
     def key(self, path: str, one: written.Key | written.StoredKey, hashed: bytes, models: set[str]) -> Key:
         self.check_name(f"{path}.name", one.name)
@@ -330,6 +371,9 @@ class _Compiler:
         if log.level not in LEVELS:
             self.errors.append(f"log.level: {log.level!r} is none of {', '.join(sorted(LEVELS))}")
 
+        if not 1 <= bounds.headers <= MAX_HEADERS:
+            self.errors.append(f"bounds.headers: must be 1 to {MAX_HEADERS}")
+
         def size(path: str, text: str) -> int:
             return self.attempt(path, units.size, text, default=1)
 
@@ -348,6 +392,17 @@ class _Compiler:
             spool_cap=size("records.spool_cap", records.spool_cap),
             demo=demo,
         )
+
+
+def _may_travel(name: str) -> bool:
+    """Whether a header of this name may be sent to an upstream beside those the gateway makes itself."""
+    if not HEADER_NAME.fullmatch(name) or name.lower() in NEVER_FORWARDED:
+        return False
+    try:
+        native.Allow((name.encode(),))
+    except ValueError:
+        return False
+    return True
 
 
 def _epoch(text: str) -> float:

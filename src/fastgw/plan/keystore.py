@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from fastgw.plan.compile import check_stored
 from fastgw.plan.config import Limits, StoredKey
 from fastgw.plan.sources import STORED_KEYS
 from fastgw.policies.keys import digest
@@ -40,7 +41,7 @@ class KeyStore:
             raise KeyStoreError(f"{self.path}: {error}") from error
 
     def create(self, name: str, models: list[str] | None, limits: Limits, expires: str | None) -> str:
-        """Add a key and return its secret, which is not kept. Raises KeyStoreError when the name is taken."""
+        """Add a key and return its secret, which is not kept. Raises KeyStoreError when it is no good or taken."""
         secret = new_key()
         pepper = bytes.fromhex(read_secret(ensure_pepper(self.directory)))
         row = StoredKey(
@@ -52,6 +53,9 @@ class KeyStore:
             expires=expires,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        wrong = check_stored(row)
+        if wrong:
+            raise KeyStoreError("; ".join(wrong))
         with self._locked():
             rows = self.rows()
             if any(one.name == name for one in rows):

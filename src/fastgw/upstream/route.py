@@ -120,8 +120,6 @@ def _head(upstream: Upstream, path: str, model: str) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     if origin.port != (443 if origin.scheme == "https" else 80):
         host = f"{host}:{origin.port}"
-    if origin.proxy and origin.scheme == "http":
-        path = f"http://{host}{path}"
     if model:
         path = path.replace("{model}", quote(model, safe=""))
     auth = f"{upstream.auth_header}: {upstream.auth_value}\r\n" if upstream.auth_value else ""
