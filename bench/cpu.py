@@ -29,7 +29,9 @@ def parse_stat(line: str) -> Stat:
     """A line of /proc/PID/stat (proc(5)). The name may hold spaces and parentheses: it ends at the last one."""
     before, _, after = line.rpartition(")")
     fields = after.split()
-    return Stat(before.partition("(")[2], int(fields[1]), int(fields[11]) * TICK, int(fields[12]) * TICK, int(fields[19]))
+    return Stat(
+        before.partition("(")[2], int(fields[1]), int(fields[11]) * TICK, int(fields[12]) * TICK, int(fields[19])
+    )
 
 
 def parse_memory(status: str) -> Memory:

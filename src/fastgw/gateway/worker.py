@@ -5,6 +5,7 @@ when it ends. It ends when told to (drain), on SIGTERM (the same), or soon after
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -202,11 +203,22 @@ async def _serve(job: Job, control: socket.socket) -> int:
     return 0
 
 
+def _schedule_in_batches() -> None:
+    """SCHED_BATCH (sched(7)): a thread that wakes does not preempt the one that runs.
+
+    granian's thread and the loop's wake each other for every request; left to preempt, they change places for every
+    request too, which costs a fifth of a worker's CPU. Where the policy is refused, nothing else changes.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def main(argument: str) -> None:
     """Do the job described by `argument`; does not return."""
     job = child.read_job(argument)
     control = child.adopt(job)
     child.raise_descriptor_limit()
+    _schedule_in_batches()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(_serve(job, control))

@@ -1,0 +1,72 @@
+"""Durations, sizes and rates."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastgw.plan import units
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("5s", 5.0), ("1.5s", 1.5), ("10m", 600.0), ("2min", 120.0), ("1h", 3600.0), ("5 s", 5.0)],
+)
+def test_durations(text, seconds):
+    assert units.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "0s", "-1s", "1d", "5S", "1e3s", "inf", "nan", "9" * 400 + "h", "745h"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match="not a duration"):
+        units.duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("512", 512),
+        ("512B", 512),
+        ("10KB", 10_000),
+        ("1.5KiB", 1536),
+        ("32MiB", 2**25),
+        ("1GiB", 2**30),
+        ("1 GB", 10**9),
+    ],
+)
+def test_sizes(text, count):
+    assert units.size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.5", "-1", "1kb", "1TB", "MiB", "9" * 400, "1025TiB", "2000000GiB"])
+def test_what_is_no_size(text):
+    with pytest.raises(ValueError, match="not a size"):
+        units.size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("600/min", (600, 60.0)), ("20/s", (20, 1.0)), ("1_000/minute", (1000, 60.0)), ("1 / sec", (1, 1.0))],
+)
+def test_rates(text, expected):
+    assert units.rate(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "600", "0/s", "-1/s", "1.5/s", "1/week", "/s", "9" * 5000 + "/s", "1000000001/s"])
+def test_what_is_no_rate(text):
+    with pytest.raises(ValueError, match="not a rate"):
+        units.rate(text)
+
+
+@pytest.mark.parametrize("period", ["h", "hour", "d", "day", "month", "total"])
+def test_longer_periods_are_not_built_yet(period):
+    with pytest.raises(ValueError, match="not built yet"):
+        units.rate(f"10/{period}")
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_value_in_bounds_or_a_value_error(text):
+    for convert in (units.duration, units.size, lambda text: units.rate(text)[0]):
+        try:
+            assert 0 < convert(text) < 2**63
+        except ValueError:
+            pass
