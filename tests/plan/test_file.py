@@ -12,7 +12,8 @@ from tests.plan.support import MODELS, PROVIDERS, compiled
 
 @pytest.fixture
 def plan(tmp_path):
-    keys = "keys: [{name: a, secret: sk-12345678, models: [fast, 'up/*'], limits: {requests: 60/min}, expires: 2030-01-01}]\n"
+    key = "name: a, secret: sk-12345678, models: [fast, 'up/*'], limits: {requests: 60/min}, expires: 2030-01-01"
+    keys = f"keys: [{{{key}}}]\n"
     price = MODELS.replace("model: m", "model: m, price: {input: 0.15, output: 0.6}")
     return compiled(tmp_path, PROVIDERS + price + keys)
 

@@ -174,11 +174,17 @@ class Counts:
     def publish(self, lane: Any, client: Client, log: Log) -> None:
         """Add what has come since the last time."""
         self._log_lines.publish(lane, log.dropped)
-        at = (self._places.connections_opened, self._places.connections_reused, self._places.queue_refused)
+        places = self._places
+        at = (
+            places.connections_opened,
+            places.connections_reused,
+            places.connections_failed,
+            places.queue_refused,
+        )
         pools: dict[Any, tuple[int, ...]] = {}
         for origin, pool in client.stats().items():
-            now = pools[origin] = (pool.created, pool.reused, pool.queue_full)
-            before = self._pools.get(origin, (0, 0, 0))
+            now = pools[origin] = (pool.created, pool.reused, pool.connect_failures, pool.queue_full)
+            before = self._pools.get(origin, (0, 0, 0, 0))
             for place, count, old in zip(at, now, before, strict=True):
                 # Less than before: the pool was let go and made anew, so all it counts is new.
                 grown = count - old if count >= old else count

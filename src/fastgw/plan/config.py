@@ -237,7 +237,8 @@ def _load(text: str) -> Any:
         raise ConfigErrors([f"(file): not valid YAML: {place}{problem}"]) from None
     except yaml.YAMLError as error:
         raise ConfigErrors([f"(file): not valid YAML: {error}"]) from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        # What PyYAML's constructors raise for an explicit tag whose value does not fit, such as `!!bool x`.
         raise ConfigErrors([f"(file): not valid YAML: a value that cannot be read ({type(error).__name__})"]) from None
 
 
