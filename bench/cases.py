@@ -19,7 +19,7 @@ OPEN_STREAMS: Final = 1_000
 PING_RATE: Final = 200.0
 COALESCED: Final = 1.5
 MB: Final = 1024 * 1024
-GATEWAYS: Final = ("fastgw", "nginx", "haproxy")
+FLOORS: Final = {"chat-0.4k": 5.0, "stream": 2.0}
 
 
 class Settings(NamedTuple):
@@ -108,7 +108,7 @@ def waiting(settings: Settings) -> list[Figure]:
     return [Figure("waiting", title, "us", samples, ("fastgw", "nginx"), notes=notes)]
 
 
-def stream(settings: Settings, *, floor: float | None = 2.0, aim: float | None = 1.2) -> list[Figure]:
+def stream(settings: Settings) -> list[Figure]:
     """Streams paced so that each event comes by itself; fastgw taps the usage of each."""
     pace = ("--tokens", str(EVENTS), "--tokens-per-second", str(EVENTS_A_SECOND), "--flush-each")
     rounds = max(1, round(settings.seconds * EVENTS_A_SECOND / EVENTS))
@@ -128,7 +128,7 @@ def stream(settings: Settings, *, floor: float | None = 2.0, aim: float | None =
         samples = interleave({name: partial(cost, name, one) for name, one in started.items()}, settings.pairs)
     title = f"streams of {EVENTS} events, {EVENTS_A_SECOND}/s each, {CONNECTIONS} at once: CPU a relayed event"
     notes = {name: _coalescing(found) for name, found in seen.items()}
-    return [Figure("stream", title, "us", samples, ("fastgw", "nginx"), False, floor, aim, notes)]
+    return [Figure("stream", title, "us", samples, ("fastgw", "nginx"), False, FLOORS["stream"], 1.2, notes)]
 
 
 def _coalescing(found: list[streams.Streamed]) -> str:
@@ -192,23 +192,35 @@ def memory(settings: Settings) -> list[Figure]:
     pace = ("--tokens", "60", "--tokens-per-second", "1", "--flush-each")
     with Stage() as stage:
         server = servers.fastgw(stage, servers.answering_nginx(stage), slowed=settings.slowed)
-        idle = _resident(server)
+        idle = _memory(server)
         meter = Meter(stage, server, 400, 1.0, CONNECTIONS)
         sent = 0
         while sent < settings.requests:
             meter()
             sent += meter.costs[-1].load.requests
-        loaded = _resident(server)
+        loaded = _memory(server)
         after = f"after {sent:,} requests"
     with Stage() as stage:
         server = servers.fastgw(stage, servers.mock(stage, *pace))
         streams.hold(server.port, 8, lambda: 0)
-        before = _resident(server)
-        opened = streams.hold(server.port, OPEN_STREAMS, lambda: _resident(server))
-    samples = {"idle": [idle / MB], after: [loaded / MB]}
+        before = _memory(server).rss
+        opened = streams.hold(server.port, OPEN_STREAMS, lambda: _memory(server).rss)
+    samples = {"idle": [idle.rss / MB], after: [loaded.rss / MB]}
+    # The rest is mapped files: code, the shared table, the spool segments that records are written into.
+    notes = {name: f"{one.anonymous / MB:.2f} MB of it its own" for name, one in (("idle", idle), (after, loaded))}
     each = {"an open stream": [(opened - before) / OPEN_STREAMS / 1024], "none": [0.0]}
     return [
-        Figure("rss", "resident memory of one worker, held: its growth", "MB", samples, (after, "idle"), True, 5.0),
+        Figure(
+            "rss",
+            "resident memory of one worker, held: its growth",
+            "MB",
+            samples,
+            (after, "idle"),
+            True,
+            5.0,
+            None,
+            notes,
+        ),
         Figure(
             "rss-stream",
             f"the same, {OPEN_STREAMS:,} streams open",
@@ -221,15 +233,15 @@ def memory(settings: Settings) -> list[Figure]:
     ]
 
 
-def _resident(server: Server) -> int:
+def _memory(server: Server) -> cpu.Memory:
     found = server.measured()
     if len(found) != 1:
         raise BenchError(f"{server.name} has {len(found)} workers, not one:\n{server.process.last_words()}")
-    return cpu.memory(found[0]).rss
+    return cpu.memory(found[0])
 
 
 CASES: Final[dict[str, Callable[[Settings], list[Figure]]]] = {
-    "chat-0.4k": partial(chat, size=400, floor=5.0, aim=3.5),
+    "chat-0.4k": partial(chat, size=400, floor=FLOORS["chat-0.4k"], aim=3.5),
     "chat-10k": partial(chat, size=10_000, floor=None, aim=None),
     "chat-100k": partial(chat, size=100_000, floor=None, aim=None),
     "waiting": waiting,

@@ -1,7 +1,7 @@
-"""The request path in one process, without sockets: what its own code costs, in instructions where valgrind counts them.
+"""The request path in one process, without sockets: what its own code costs.
 
-Everything from the ASGI call to the record is real, the upstream client with its pool and parser included; only the two
-transports are not: the caller's hands over a request, the upstream's answers each request in the next turns of the loop.
+Everything from the ASGI call to the record is real, the upstream client with its pool and parser included; only the
+transports are not: the caller's hands over a request, the upstream's answers each one in the next turns of the loop.
 
 Run under callgrind by `bench.instructions`, by itself it prints microseconds: python -m bench.hotpath [--slow N]
 """

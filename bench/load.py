@@ -64,7 +64,8 @@ def run(stage: Stage, server: Server, *, body: Path, seconds: float, connections
     load = parse(done.stdout)
     if load.refused or load.requests == 0:
         raise BenchError(
-            f"{server.name} answered {load.requests} requests and refused {load.refused}:\n{server.process.last_words()}"
+            f"{server.name} answered {load.requests} requests and refused {load.refused}:\n"
+            f"{server.process.last_words()}"
         )
     return load
 

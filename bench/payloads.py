@@ -1,4 +1,4 @@
-"""What is sent and answered in every measurement: chat requests of given sizes, and replies as a provider writes them."""
+"""What is sent and answered: chat requests of given sizes, and replies as a provider writes them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _LOREM: Final = (
 
 
 def chat(size: int, *, model: str = MODEL, **fields: object) -> bytes:
-    """A chat request of exactly `size` bytes, its length in one user message. Raises ValueError when that is too few."""
+    """A chat request of exactly `size` bytes. Raises ValueError when that is too few."""
     shown = {"model": model, "messages": [{"role": "system", "content": _SYSTEM}], "temperature": 0.7, **fields}
     messages = shown["messages"]
     assert isinstance(messages, list)

@@ -152,7 +152,7 @@ class Pinger:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ping(self) -> float:
-        """Seconds from sending a request to its whole answer, or to the first event of its stream. Raises BenchError."""
+        """Seconds from sending a request to its whole answer, or to its first event. Raises BenchError."""
         started = time.perf_counter()
         self._sock.sendall(self._request)
         data = self._sock.recv(65536)

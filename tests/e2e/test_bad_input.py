@@ -79,8 +79,8 @@ CASES: dict[str, Case] = {
     "broken json": bad_json(b'{"model": "mock-small", "messages": ['),
     "no json": bad_json(b"hello"),
     "empty body": bad_json(b""),
-    "array": Case(raw(b"[]", BEARER), 400, "invalid_type"),
-    "string": Case(raw(b'"x"', BEARER), 400, "invalid_type"),
+    "array": bad_json(b"[]"),
+    "string": bad_json(b'"x"'),
     "two documents": bad_json(json.dumps(GOOD).encode() * 2),
     "trailing comma": bad_json(b'{"model": "mock-small", "messages": [],}'),
     "single quotes": bad_json(b"{'model': 'mock-small'}"),
@@ -99,7 +99,8 @@ CASES: dict[str, Case] = {
         raw(b'{"model":"mock-small","x":1,"messages":[],"x":2}', BEARER), 400, "duplicate_field", param="x"
     ),
     "model is a number": Case(fields(model=5), 400, "invalid_type", param="model"),
-    "model is null": Case(fields(model=None), 400, "invalid_type", param="model"),
+    "model is null": Case(fields(model=None), 400, "missing_field", param="model"),
+    "model is empty": Case(fields(model=""), 400, "missing_field", param="model"),
     "model is a list": Case(fields(model=["mock-small"]), 400, "invalid_type", param="model"),
     "stream is a string": Case(fields(stream="true"), 400, "invalid_type", param="stream"),
     "stream is a number": Case(fields(stream=1), 400, "invalid_type", param="stream"),
@@ -126,7 +127,6 @@ CASES: dict[str, Case] = {
     "host with a path": Case(raw(GOOD, BEARER, host="test/x?"), 400, "bad_request"),
     "empty host": Case(raw(GOOD, BEARER, host=""), 400, "bad_request"),
     "underscore twin": Case(raw(GOOD, BEARER, "x_api_key: k"), 400, "bad_request"),
-    "key with control": Case(raw(GOOD, f"x-note: a\x01b", BEARER), 400, "bad_request"),
     "two slashes": Case(raw(GOOD, BEARER, path="//v1/chat/completions"), 400, "bad_request"),
     "dot segment": Case(raw(GOOD, BEARER, path="/v1/../v1/chat/completions"), 400, "bad_request"),
     "escaped path": Case(raw(GOOD, BEARER, path="/v1/chat%2fcompletions"), 400, "bad_request"),
@@ -259,21 +259,50 @@ async def test_truncated_body_is_never_forwarded(gateway: Node, mock: Mock, kept
     assert (row["status"], row["error"], row["attempts"]) == (499, "client_closed", [])
 
 
-@pytest.mark.parametrize(
-    "body", [b"5\r\n{\"mod\r\n", b"ZZ\r\nxx\r\n", b"5\r\n{}\r\n0\r\n\r\n", b"ffffffffffffffff\r\nx"],
-    ids=["cut", "no size", "wrong size", "huge size"],
-)  # fmt: skip
-async def test_broken_chunks_are_never_forwarded(gateway: Node, mock: Mock, body: bytes) -> None:
+BROKEN_CHUNKS = {
+    "cut": b'5\r\n{"mod\r\n',
+    "no size": b"ZZ\r\nxx\r\n",
+    "wrong size": b"5\r\n{}\r\n0\r\n\r\n",
+    "huge size": b"ffffffffffffffff\r\nx",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CHUNKS)
+@pytest.mark.parametrize("half_closed", [False, True], ids=["open", "half-closed"])
+async def test_broken_chunks_are_never_forwarded(gateway: Node, mock: Mock, name: str, half_closed: bool) -> None:
     label = unique()
     with mock.untouched():
         async with connect(gateway.port) as connection:
-            connection.send(raw(body, BEARER, "transfer-encoding: chunked", f"x-request-id: {label}"))
-            connection.writer.write_eof()
+            connection.send(raw(BROKEN_CHUNKS[name], BEARER, "transfer-encoding: chunked", f"x-request-id: {label}"))
+            if half_closed:
+                connection.writer.write_eof()
             reply = await connection.read()
-        assert reply.status in (0, 400), reply.raw
-    rows = await asyncio.to_thread(until, lambda: gateway.records(label), 5.0)
-    assert [row["attempts"] for row in rows] == [[]]
+        row = await asyncio.to_thread(gateway.record, label)
+    assert row["attempts"] == []
+    if name == "cut" and not half_closed:
+        check_error(reply, Case(b"", 408, "request_timeout"))  # to the gateway the rest is only late
+    else:
+        check_error(reply, Case(b"", 400, "bad_request"))
+        assert (row["status"], row["error"]) == (499, "client_closed")
     gateway.assert_well()
+
+
+async def test_a_client_that_closes_its_sending_side_has_left(gateway: Node) -> None:
+    """Without a way to tell a half-close from a close the call is given up; whoever still reads is told so."""
+    label = unique()
+    async with connect(gateway.port) as connection:
+        connection.send(raw({**GOOD, "model": "mock-slow-400"}, BEARER, f"x-request-id: {label}"))
+        connection.writer.write_eof()
+        reply = await connection.read()
+    check_error(reply, Case(b"", 400, "bad_request"))
+    assert gateway.record(label)["status"] == 499
+
+
+async def test_a_control_character_in_a_header(gateway: Node, mock: Mock) -> None:
+    """hyper's own answer, before the gateway hears of it: 400 without a body."""
+    with mock.untouched():
+        reply = await call(gateway.port, raw(GOOD, "x-note: a\x01b", BEARER))
+    assert (reply.status, reply.body) == (400, b"")
 
 
 async def test_too_slow_a_body(gateway: Node, mock: Mock) -> None:

@@ -129,7 +129,8 @@ keys: [{name: a, secret: x, limits: {<<: *tight, requests: 1/s}}]
 
 def test_dates_and_yes_and_no_are_text():
     config = read(
-        "keys: [{name: on, secret: yes, models: [no, off], expires: 2027-01-31}]\nmodels: {y: {targets: [], retry: {on: [429]}}}"
+        "keys: [{name: on, secret: yes, models: [no, off], expires: 2027-01-31}]\n"
+        "models: {y: {targets: [], retry: {on: [429]}}}"
     )
     key = config.keys[0]
     assert (key.name, key.secret, key.models, key.expires) == ("on", "yes", ["no", "off"], "2027-01-31")

@@ -43,7 +43,11 @@ def events(block: bytes) -> list[bytes]:
 
 def payload(event: bytes) -> bytes | None:
     """The `data` of an event, or None when it has none (a comment, a bare `event:` line)."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
+    if (
+        event.startswith(b"data: ")
+        and b"\r" not in event
+        and event.find(b"\n\n") == event.find(b"\n") == len(event) - 2
+    ):
         return event[6:-2]
     parts = []
     for line in LINE_END.split(event.removeprefix(BOM)):

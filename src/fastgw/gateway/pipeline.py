@@ -142,14 +142,21 @@ class Pipeline:
         except fields.FieldError as error:
             raise GatewayError(error.code, error.message, param=error.field) from None
         _check_fields(body, dialect, match)
+        if not call.model_name:
+            raise GatewayError("missing_field", "You must provide model, and it must not be empty.", param="model")
         return body
 
     async def _refuse(self, call: Call, dialect: Dialect | None, error: GatewayError) -> None:
         call.status, call.error = error.status, error.row.code
-        if error.kind == "client_closed":
-            return
         if call.exchange.started:
-            await call.exchange.close()
+            if error.kind != "client_closed":
+                await call.exchange.close()
+            return
+        if error.kind == "client_closed":
+            # It may have closed its sending side only, or sent what cannot be read on: then this is its answer.
+            error = GatewayError("bad_request", "The connection was closed before the answer, or the body broke off.")
+            head, body = error_answer(call, dialect, error)
+            await call.exchange.respond(error.status, [*head, CLOSE], body)
             return
         head, body = error_answer(call, dialect, error)
         if error.kind in ("request_too_large", "request_timeout", "shutting_down"):
