@@ -337,7 +337,7 @@ CAUSES = (
 )
 
 
-class Unsupported(ValueError):  # noqa: N818 - reads as what it says
+class Unsupported(ValueError):
     """A provider cannot do what a field asks; `field` is its path in the client's own spelling where that is known."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -346,7 +346,7 @@ class Unsupported(ValueError):  # noqa: N818 - reads as what it says
         self.reason = reason
 
 
-class Invalid(ValueError):  # noqa: N818
+class Invalid(ValueError):
     """The client's request is not of its dialect; `field` is the path of what is wrong."""
 
     def __init__(self, field: str, reason: str) -> None:
