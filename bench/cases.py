@@ -84,15 +84,17 @@ def _by_wrk(
     return meters
 
 
-def chat(settings: Settings, *, size: int, floor: float | None, aim: float | None) -> list[Figure]:
+def chat(
+    settings: Settings, *, name: str, size: int, reply: int = 600, floor: float | None = None, aim: float | None = None
+) -> list[Figure]:
     """Pass-through of whole replies; the upstream is an nginx that answers from memory."""
     with Stage() as stage:
-        started = gateways(stage, servers.answering_nginx(stage), settings)
+        started = gateways(stage, servers.answering_nginx(stage, reply), settings)
         meters = _by_wrk(stage, started, settings, size, CONNECTIONS)
         samples = interleave(meters, settings.pairs)
-    title = f"chat of {size / 1000:g} KB, reply of 0.6 KB, {CONNECTIONS} connections: CPU a request"
-    notes = {name: meter.note() for name, meter in meters.items()}
-    return [Figure(f"chat-{size / 1000:g}k", title, "us", samples, ("fastgw", "nginx"), False, floor, aim, notes)]
+    title = f"chat of {size / 1000:g} KB, reply of {reply / 1000:g} KB, {CONNECTIONS} connections: CPU a request"
+    notes = {one: meter.note() for one, meter in meters.items()}
+    return [Figure(name, title, "us", samples, ("fastgw", "nginx"), False, floor, aim, notes)]
 
 
 def waiting(settings: Settings) -> list[Figure]:
@@ -241,9 +243,10 @@ def _memory(server: Server) -> cpu.Memory:
 
 
 CASES: Final[dict[str, Callable[[Settings], list[Figure]]]] = {
-    "chat-0.4k": partial(chat, size=400, floor=FLOORS["chat-0.4k"], aim=3.5),
-    "chat-10k": partial(chat, size=10_000, floor=None, aim=None),
-    "chat-100k": partial(chat, size=100_000, floor=None, aim=None),
+    "chat-0.4k": partial(chat, name="chat-0.4k", size=400, floor=FLOORS["chat-0.4k"], aim=3.5),
+    "chat-10k": partial(chat, name="chat-10k", size=10_000),
+    "chat-100k": partial(chat, name="chat-100k", size=100_000),
+    "reply-100k": partial(chat, name="reply-100k", size=400, reply=100_000),
     "waiting": waiting,
     "stream": stream,
     "latency": latency,

@@ -77,5 +77,8 @@ def measure(stage: Stage, server: Server, *, body: Path, seconds: float, connect
     load = run(stage, server, body=body, seconds=seconds, connections=connections)
     spent, spent_beside = cpu.seconds(pids) - before, cpu.seconds(beside) - before_beside
     if server.measured() != pids:
-        raise BenchError(f"{server.name} lost a process under load:\n{server.process.last_words()}")
+        raise BenchError(
+            f"{server.name} was processes {pids} before the load and {server.measured()} after it:\n"
+            f"{server.process.last_words()}"
+        )
     return Cost(spent / load.requests * 1e6, spent_beside / load.requests * 1e6, spent / load.seconds, load)

@@ -88,8 +88,9 @@ class Process:
         return found
 
     def last_words(self) -> str:
-        """The end of what it has written."""
-        return self.log.read_text(errors="replace")[-2000:].strip()
+        """The end of what it has written, without the lines that only tell of calls."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if '"event":"call"' not in line)[-2000:].strip()
 
     def wait_for(self, ready: Callable[[], bool], limit: float = READY_S) -> None:
         """Until `ready`. Raises BenchError when the process ends first, or never gets there."""

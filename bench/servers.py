@@ -14,6 +14,7 @@ CONFIG: Final = Path(__file__).with_name("everything-on.yaml")
 ROOT: Final = Path(__file__).resolve().parent.parent
 WORKER: Final = "fastgw.gateway.worker"
 CLIENT_BODY: Final = "256k"
+LITERAL: Final = 3_000  # nginx takes no word of 4 KB or more in its config
 
 _NGINX: Final = """
 {user} daemon off; worker_processes 1; worker_rlimit_nofile 16384; pid {pid}; error_log stderr warn;
@@ -28,6 +29,11 @@ http {{
 _ANSWERS: Final = """
   server {{ listen {host}:{port} backlog=4096;
     location / {{ default_type application/json; return 200 '{reply}'; }} }}
+"""
+_ANSWERS_FROM_FILE: Final = """
+  sendfile on; tcp_nopush off; open_file_cache max=8;
+  server {{ listen {host}:{port} backlog=4096; root {root}; error_page 405 =200 /reply.json;
+    location / {{ default_type application/json; rewrite ^ /reply.json break; }} }}
 """
 _PASSES: Final = """
   upstream up {{ server {host}:{upstream}; keepalive 4096; keepalive_requests 1000000000; keepalive_timeout 600s; }}
@@ -104,13 +110,17 @@ def _nginx(stage: Stage, name: str, cores: frozenset[int], port: int, inside: st
     return _ready(Server(name, port, stage.start(name, ["nginx", "-c", str(config), "-p", str(scratch)], cores)))
 
 
-def answering_nginx(stage: Stage) -> Server:
-    """An upstream that answers every request with the same 600 bytes, from memory: nothing is faster."""
-    port = free_port()
-    text = payloads.reply().decode()
-    if "'" in text or "$" in text:
-        raise ValueError("the reply cannot be written into an nginx config")
-    inside = _ANSWERS.format(host=HOST, port=port, reply=text)
+def answering_nginx(stage: Stage, size: int = 600) -> Server:
+    """An upstream that answers every request with the same bytes, from memory: nothing is faster."""
+    port, reply = free_port(), payloads.reply(size)
+    if size <= LITERAL and b"'" not in reply and b"$" not in reply:
+        inside = _ANSWERS.format(host=HOST, port=port, reply=reply.decode())
+    else:
+        # No static file is served to a POST: nginx says 405, and that error's page is the file.
+        root = stage.path("www")
+        root.mkdir()
+        (root / "reply.json").write_bytes(reply)
+        inside = _ANSWERS_FROM_FILE.format(host=HOST, port=port, root=root)
     return _nginx(stage, "nginx upstream", stage.cores.load, port, inside)
 
 

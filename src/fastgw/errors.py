@@ -31,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "invalid_type": Kind(400, "invalid_request_error", "invalid_type", "client"),
     "missing_field": Kind(400, "invalid_request_error", "missing_field", "client"),
     "forbidden_field": Kind(400, "invalid_request_error", "forbidden_field", "client"),
+    "unsupported_field": Kind(400, "invalid_request_error", "unsupported_field", "client"),
     "bad_request": Kind(400, "invalid_request_error", "bad_request", "client"),
     "headers_too_large": Kind(431, "invalid_request_error", "request_too_large", "client"),
     "request_too_large": Kind(413, "invalid_request_error", "request_too_large", "client"),

@@ -1,4 +1,4 @@
-"""The tap of a stream: what passes is untouched but for the usage chunk, and what it saw is right wherever it was cut."""
+"""The tap of a stream: what passes is untouched but for usage, and what it saw is right wherever it was cut."""
 
 import json
 

@@ -58,6 +58,17 @@ def payload(event: bytes) -> bytes | None:
     return b"\n".join(parts) if parts else None
 
 
+def name(event: bytes) -> str:
+    """The event's name (its last `event:` line), "" when it has none."""
+    if event.startswith(b"data:"):
+        return ""
+    found = ""
+    for line in LINE_END.split(event):
+        if line.startswith(b"event:"):
+            found = line[6:].strip().decode("utf-8", "replace")
+    return found
+
+
 def comment(text: str) -> bytes:
     """An SSE comment, which every client skips: keeps a silent stream's connection alive."""
     return b": " + text.encode("ascii") + b"\n\n"

@@ -90,14 +90,14 @@ class OpenAITap:
 
     def feed(self, data: bytes) -> bytes:
         """Complete events of what has arrived, edited as the module says. Raises ValueError for an endless event."""
-        if self._tail:
-            data = self._tail + data
-        block, tail = framing.complete(data)
-        self._tail = tail
-        if len(tail) > framing.MAX_EVENT:
-            raise ValueError("an event is larger than 8 MiB")
-        if not block:
-            return b""
+        if not self._tail and data.endswith(b"\n\n") and b"\r" not in data:
+            block = data  # nearly always: what arrives is whole events
+        else:
+            block, self._tail = framing.complete(self._tail + data if self._tail else data)
+            if len(self._tail) > framing.MAX_EVENT:
+                raise ValueError("an event is larger than 8 MiB")
+            if not block:
+                return b""
         if b"[DONE]" in block or b'"error"' in block or (b'"usage"' in block and USAGE.search(block)):
             return self._edit(block)
         self.events += block.count(b"\n\n") or block.count(b"\r\n\r\n") or 1

@@ -7,7 +7,7 @@ callback and not by a task.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastgw._core import table as shared
@@ -94,18 +94,25 @@ class ASGIExchange:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def start_stream(self, status: int, headers: RawHeaders) -> None:
+    # Not coroutines of their own but granian's awaitables handed on: a stream awaits one for every event.
+
+    def start_stream(self, status: int, headers: RawHeaders) -> Awaitable[None]:
         """Send the head of a streamed answer."""
         self.started = True
-        await self._proto.send({"type": "http.response.start", "status": status, "headers": headers})
+        sent: Awaitable[None] = self._proto.send(
+            {"type": "http.response.start", "status": status, "headers": headers}
+        )
+        return sent
 
-    async def send(self, chunk: bytes) -> None:
+    def send(self, chunk: bytes) -> Awaitable[None]:
         """Send a part of a streamed answer at once; waits while the client does not read."""
-        await self._proto.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        sent: Awaitable[None] = self._proto.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        return sent
 
-    async def close(self) -> None:
+    def close(self) -> Awaitable[None]:
         """End a streamed answer."""
-        await self._proto.send({"type": "http.response.body", "body": b"", "more_body": False})
+        sent: Awaitable[None] = self._proto.send({"type": "http.response.body", "body": b"", "more_body": False})
+        return sent
 
 
 class Gateway:

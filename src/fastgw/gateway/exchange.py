@@ -1,6 +1,6 @@
 """One request and its answer as the pipeline sees them, whichever front brought it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 
@@ -30,14 +30,14 @@ class Exchange(Protocol):
         """Send a whole answer."""
         ...
 
-    async def start_stream(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def start_stream(self, status: int, headers: list[tuple[bytes, bytes]]) -> Awaitable[None]:
         """Send the head of a streamed answer."""
         ...
 
-    async def send(self, chunk: bytes) -> None:
+    def send(self, chunk: bytes) -> Awaitable[None]:
         """Send a part of a streamed answer at once; waits while the client does not read."""
         ...
 
-    async def close(self) -> None:
+    def close(self) -> Awaitable[None]:
         """End a streamed answer."""
         ...

@@ -106,7 +106,17 @@ class Reply:
                 raise self._error
             if self.complete:
                 return b""
-            await self._wait()
+            if self._waiter is not None or self._wire is None:
+                raise RuntimeError("the reply already has a reader or was never sent")
+            waiter = self._waiter = self._wire.loop.create_future()
+            try:
+                await waiter
+            except BaseException:
+                # A cancelled reader takes the connection with it.
+                self.close()
+                raise
+            finally:
+                self._waiter = None
             if not (self._chunks or self.complete or self._error):
                 return None
 
@@ -118,19 +128,6 @@ class Reply:
         if self._wire is not None:
             self._wire.resume()
         return data
-
-    async def _wait(self) -> None:
-        """Sleep until the connection or `poke` wakes the reader; a cancelled reader takes the connection with it."""
-        if self._waiter is not None or self._wire is None:
-            raise RuntimeError("the reply already has a reader or was never sent")
-        waiter = self._waiter = self._wire.loop.create_future()
-        try:
-            await waiter
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
 
     def poke(self) -> None:
         """Wake a pending `read`, which then returns None; without one nothing happens."""

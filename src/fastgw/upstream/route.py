@@ -102,7 +102,7 @@ class Routes:
         if slash and rest and (route := self.wildcards.get(prefix)) is not None:
             return route, rest
         bare = self.wildcards.get("*")
-        return (bare, name) if bare is not None and not slash else None
+        return (bare, name) if bare is not None and name and not slash else None
 
 
 def facts(model: str, provider: str, target: str) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,134 @@
+"""Between a client and a provider that speak different dialects: read with one, write with the other.
+
+A `Translation` belongs to one attempt. Its tap has the shape of a pass-through's (`dialects.base.Tap`), so that the
+relay does not know which of the two it serves.
+"""
+
+from collections.abc import Mapping
+
+from fastgw.call import Usage
+from fastgw.dialects import framing
+from fastgw.dialects.codec import Codec, Reader, Writer
+from fastgw.dialects.hub import (
+    Chat,
+    Done,
+    Event,
+    Fail,
+    Invalid,
+    Start,
+    Target,
+    Unsupported,
+    UsageSeen,
+    merge_usage,
+)
+from fastgw.errors import GatewayError, UpstreamError
+
+QUIET = frozenset({Start, UsageSeen, Done, Fail})
+
+
+class TranslatingTap:
+    """Turns an upstream's stream into the client's, event by event. See `dialects.base.Tap`."""
+
+    __slots__ = ("_call_id", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
+
+    def __init__(self, reader: Reader, writer: Writer, call_id: str) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.failed = False
+        self.events = 0
+        self._reader = reader
+        self._writer = writer
+        self._call_id = call_id
+        self._tail = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's frames for the complete events that have arrived. Raises ValueError for what is no stream."""
+        block, self._tail = framing.complete(self._tail + data if self._tail else data)
+        if len(self._tail) > framing.MAX_EVENT:
+            raise ValueError("an event is larger than 8 MiB")
+        if not block:
+            return b""
+        return b"".join([self._write(event) for frame in framing.events(block) for event in self._read(frame)])
+
+    def finish(self) -> bytes:
+        """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
+        tail, self._tail = self._tail, b""
+        events = self._read(tail + b"\n\n") if tail.strip() else []
+        events += self._reader.end()
+        rest = b"".join([self._write(event) for event in events])
+        return rest + self._writer.end() if self.complete and not self.failed else rest
+
+    def _read(self, frame: bytes) -> list[Event]:
+        payload = framing.payload(frame)
+        return [] if payload is None else self._reader.feed(framing.name(frame), payload)
+
+    def _write(self, event: Event) -> bytes:
+        kind = type(event)
+        if kind not in QUIET:
+            self.events += 1
+        elif isinstance(event, UsageSeen):
+            self.usage = merge_usage(self.usage, event.usage)
+        elif kind is Done:
+            # The writer's own end comes once, from finish().
+            self.complete = True
+            return b""
+        elif isinstance(event, Fail):
+            self.failed = True
+            return self._writer.fail(event.problem, self._call_id)
+        return self._writer.feed(event)
+
+
+class Translation:
+    """From `client` to `upstream` and back, for one call."""
+
+    __slots__ = ("_client", "_upstream", "chat", "dropped")
+
+    def __init__(self, client: Codec, upstream: Codec, chat: Chat) -> None:
+        self.chat = chat
+        self.dropped: list[str] = []
+        self._client = client
+        self._upstream = upstream
+
+    def request(self, target: Target) -> bytes:
+        """The provider's request. Raises GatewayError (`unsupported_field`) for what it cannot do."""
+        try:
+            payload = self._upstream.write_request(self.chat, target)
+        except Unsupported as error:
+            raise GatewayError(
+                "unsupported_field",
+                f"{error.field} cannot be served by {target.model!r}: {error.reason}. "
+                "Leave it out, or ask the operator to allow dropping it.",
+                param=error.field,
+            ) from None
+        self.dropped = target.dropped
+        return payload
+
+    def whole(self, body: bytes, model: str) -> tuple[bytes, Usage | None]:
+        """The client's reply and what it used. Raises UpstreamError when the provider's cannot be read."""
+        try:
+            reply = self._upstream.read_reply(body)
+        except ValueError as error:
+            raise UpstreamError(
+                "upstream_invalid_response",
+                f"The provider's reply could not be read: {error}.",
+                reason="invalid",
+                sent=True,
+            ) from None
+        return self._client.write_reply(reply, model=model), reply.usage
+
+    def tap(self, model: str, call_id: str) -> TranslatingTap:
+        """A tap for one stream."""
+        writer = self._client.writer(model=model, stream_usage=self.chat.stream_usage)
+        return TranslatingTap(self._upstream.reader(), writer, call_id)
+
+    def error(self, status: int, headers: Mapping[bytes, bytes], body: bytes, call_id: str) -> tuple[int, bytes]:
+        """Status and body of a provider's error, in the client's dialect."""
+        return self._client.write_problem(self._upstream.read_error(status, headers, body), call_id)
+
+
+def read_chat(client: Codec, body: bytes, *, model: str, stream: bool) -> Chat:
+    """The client's request in the hub's terms. Raises GatewayError (`invalid_type`)."""
+    try:
+        return client.read_request(body, model=model, stream=stream)
+    except Invalid as error:
+        raise GatewayError("invalid_type", f"{error.field}: {error.reason}", param=error.field) from None

@@ -1,0 +1,129 @@
+"""Limits: all together or not at all, the narrowest first, and the headers tell of the tightest."""
+
+import pytest
+
+from fastgw.errors import GatewayError
+from fastgw.policies import limits
+from tests.policies.support import call_of, env_of, key, model, open_table, plan_of, rule
+
+NS = 10**9
+T0 = 10**15
+
+
+@pytest.fixture
+def table(tmp_path):
+    table = open_table(tmp_path)
+    yield table
+    table.close()
+
+
+class Setup:
+    """One key, one model and the gateway, each with its limit (requests a minute, burst) or None."""
+
+    def __init__(self, table, *, by_key=None, by_model=None, by_gateway=None, wildcard=False):
+        self.table = table
+        self.key = key("alice", rules=self.rules("key", "alice", by_key))
+        self.other = key("bob")
+        one = model("up/*" if wildcard else "fast", self.rules("model", "fast", by_model))
+        self.plan = plan_of(
+            [self.key, self.other],
+            () if wildcard else [one],
+            self.rules("gateway", "", by_gateway),
+            [one] if wildcard else (),
+        )
+        self.env = env_of(self.plan, table)
+        self.body = limits.build(self.plan, self.env).body
+        self.name = "up/x" if wildcard else "fast"
+
+    def rules(self, level, owner, spec):
+        return (rule(self.table, level, owner, *spec),) if spec else ()
+
+    def call(self, now_ns=T0, who=None):
+        call = call_of(who or self.key, self.name, now_ns)
+        call.model, call.upstream_model = self.env.routes.find(self.name)
+        self.body(call)
+        return call
+
+    def refused(self, now_ns=T0, who=None):
+        call = call_of(who or self.key, self.name, now_ns)
+        call.model, call.upstream_model = self.env.routes.find(self.name)
+        with pytest.raises(GatewayError) as caught:
+            self.body(call)
+        assert (caught.value.kind, caught.value.status) == ("rate_limit_exceeded", 429)
+        return caught.value, call
+
+
+def test_without_limits_nothing_is_done(table):
+    assert Setup(table).body is None
+
+
+@pytest.mark.parametrize(
+    ("level", "whose"), [("by_key", "key 'alice'"), ("by_model", "model 'fast'"), ("by_gateway", "this gateway")]
+)
+def test_each_level_refuses_after_its_burst_and_says_who_and_when(table, level, whose):
+    setup = Setup(table, **{level: (60, 3)})
+    for left in (2, 1, 0):
+        assert setup.call().ratelimit[:2] == (60, left)
+    error, call = setup.refused()
+    assert error.message == (f"Rate limit reached for {whose}: 60 requests per minute, burst 3. Try again in 1.000 s.")
+    assert error.retry_after == 1.0
+    assert call.refused_by == level.removeprefix("by_")
+    assert call.ratelimit == (60, 0, NS)
+    setup.refused(T0 + NS - 1)
+    setup.call(T0 + NS)
+    setup.refused(T0 + NS)
+
+
+def test_a_refusal_takes_nothing_anywhere(table):
+    setup = Setup(table, by_key=(60, 5), by_gateway=(60, 2))
+    setup.call()
+    setup.call()
+    for _ in range(10):
+        assert setup.refused()[1].refused_by == "gateway"
+    assert setup.call(T0 + 2 * NS).ratelimit[:2] == (60, 1)
+    assert [setup.call(T0 + 10 * NS).ratelimit[1] for _ in range(2)] == [1, 0]
+
+
+def test_the_narrowest_refuses_first(table):
+    setup = Setup(table, by_key=(60, 1), by_model=(60, 1), by_gateway=(60, 1))
+    setup.call()
+    assert setup.refused()[1].refused_by == "key"
+    assert setup.refused(who=setup.other)[1].refused_by == "model"
+
+
+def test_the_headers_tell_of_the_tightest(table):
+    setup = Setup(table, by_key=(600, 50), by_model=(120, 7), by_gateway=(6000, 100))
+    limit, remaining, reset_ns = setup.call().ratelimit
+    assert (limit, remaining) == (120, 6)
+    assert reset_ns == NS // 2
+
+
+def test_a_key_without_limits_counts_at_the_others_only(table):
+    setup = Setup(table, by_key=(60, 1))
+    setup.call()
+    for _ in range(20):
+        assert setup.call(who=setup.other).ratelimit is None
+    assert setup.refused()[1].refused_by == "key"
+
+
+def test_a_wildcards_calls_count_at_key_and_gateway(table):
+    setup = Setup(table, by_key=(60, 1), by_gateway=(60, 5), wildcard=True)
+    setup.call()
+    assert setup.refused()[1].refused_by == "key"
+
+
+def test_per_second_is_named_so(table):
+    holder = key("s", rules=(rule(table, "key", "s", 2, 1, 1.0),))
+    plan = plan_of([holder], [model("fast")])
+    env = env_of(plan, table)
+    body = limits.build(plan, env).body
+    call = call_of(holder, "fast")
+    call.model, _ = env.routes.find("fast")
+    body(call)
+    with pytest.raises(GatewayError, match=r"2 requests per second, burst 1\. Try again in 0\.500 s"):
+        body(call)
+
+
+def test_another_plan_goes_on_where_this_one_was(table):
+    Setup(table, by_key=(60, 1)).call()
+    assert Setup(table, by_key=(60, 1)).refused()[1].refused_by == "key"
