@@ -19,3 +19,36 @@ TWINS = [
     pytest.param(table_c, id="native", marks=pytest.mark.skipif(table_c is None, reason="not compiled")),
 ]
 LEVELS = ("key", "model", "gateway")
+
+
+@pytest.fixture(params=TWINS)
+def twin(request: pytest.FixtureRequest) -> ModuleType:
+    return request.param
+
+
+@pytest.fixture
+def opened(twin: ModuleType, tmp_path: Path):
+    table = twin.Table.open(str(tmp_path / "table"), create=True)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def sets(twin: ModuleType, opened) -> tuple:
+    """A limit at each level, so high that none refuses."""
+    interval, tau = compile_rate(60_000_000, 60, 60_000_000)
+    slots = [opened.slot(slot_id(level, "bench", "rate", "requests", "60s")) for level in LEVELS]
+    return tuple(twin.Rules([(slot, interval, tau)]) for slot in slots)
+
+
+@pytest.mark.benchmark(group="table: take of three limits")
+def test_take(benchmark, opened, sets):
+    assert benchmark(lambda: opened.take(sets, 1, time.monotonic_ns()))[0] == -1
+
+
+@pytest.mark.benchmark(group="table: add to a counter")
+def test_add(benchmark, opened):
+    lane = opened.claim_lane(time.monotonic_ns())
+    benchmark(lane.add, 5, 1)
+    lane.close()
+    assert opened.counter_sum(5) > 0

@@ -5,19 +5,19 @@ request; out of the stream goes the usage chunk that the caller did not ask for,
 `usage.cost`. Source: https://platform.openai.com/docs/api-reference/chat-streaming.
 """
 
-import re
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from fastgw._core import fields
+from fastgw._core import fields, sse
 from fastgw.call import Usage
 from fastgw.dialects import errors, framing
 from fastgw.dialects.base import Cost
 from fastgw.errors import GatewayError
 
-USAGE = re.compile(rb'"usage"\s*:\s*\{')
+TO_READ = sse.USAGE | sse.DONE | sse.ERROR
+WHOLE_LINES = sse.WHOLE | sse.CR
 BYTES_PER_TOKEN = 4
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
@@ -90,20 +90,21 @@ class OpenAITap:
 
     def feed(self, data: bytes) -> bytes:
         """Complete events of what has arrived, edited as the module says. Raises ValueError for an endless event."""
-        if not self._tail and data.endswith(b"\n\n") and b"\r" not in data:
-            block = data  # nearly always: what arrives is whole events
-        else:
-            block, self._tail = framing.complete(self._tail + data if self._tail else data)
+        seen = sse.look(data)
+        # Nearly always what arrives is whole events, with nothing to edit in them.
+        if self._tail or seen & WHOLE_LINES != sse.WHOLE:
+            data, self._tail = framing.complete(self._tail + data)
             if len(self._tail) > framing.MAX_EVENT:
                 raise ValueError("an event is larger than 8 MiB")
-            if not block:
+            if not data:
                 return b""
-        if b"[DONE]" in block or b'"error"' in block or (b'"usage"' in block and USAGE.search(block)):
-            return self._edit(block)
-        self.events += block.count(b"\n\n") or block.count(b"\r\n\r\n") or 1
-        if b'"finish_reason":"' in block or b'"finish_reason": "' in block:
+            seen = sse.look(data)
+        if seen & TO_READ:
+            return self._edit(data)
+        self.events += seen >> sse.EVENTS or data.count(b"\r\n\r\n") or 1
+        if seen & sse.FINISH:
             self.finished = True
-        return block
+        return data
 
     def finish(self) -> bytes:
         """A last event without its empty line is still an event; some servers never send `[DONE]`."""
@@ -132,7 +133,7 @@ class OpenAITap:
             return event
         if chunk.error is not UNSET and bytes(chunk.error) != b"null":
             self.failed = True
-        if b'"finish_reason":"' in payload or b'"finish_reason": "' in payload:
+        if sse.look(payload) & sse.FINISH:
             self.finished = True
         seen = chunk.usage or (chunk.x_groq.usage if chunk.x_groq else None)
         if seen is None:

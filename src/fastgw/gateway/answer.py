@@ -1,5 +1,6 @@
 """The head of an answer: the upstream's headers that may travel, and the facts fastgw adds."""
 
+import re
 from math import ceil
 from time import monotonic
 
@@ -25,6 +26,7 @@ JSON = (b"content-type", b"application/json")
 SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 SERVER = (b"server", b"fastgw")
 ONE = (b"x-fastgw-attempts", b"1")
+SAFE_ID = re.compile(rb"[!-~]{1,128}")
 NS = 10**9
 
 
@@ -34,7 +36,7 @@ def upstream_headers(call: Call, reply: Reply) -> Headers:
     if call.stream and reply.status < 300:
         headers += SSE_HINTS
     upstream_id = reply.header(b"x-request-id")
-    if upstream_id is not None and len(upstream_id) <= 128 and upstream_id.isascii():
+    if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
         headers.append((b"x-fastgw-upstream-request-id", upstream_id))
     add_facts(call, headers)
     return headers

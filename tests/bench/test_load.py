@@ -1,0 +1,120 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bench import cpu, load, payloads, servers
+from bench.processes import BenchError, Cores, Stage, free_port, need
+
+SUMMARY = (
+    "Running 1s test @ http://127.0.0.1:4000\n  1 threads and 64 connections\n"
+    '{"requests":1000,"duration_us":2000000,"bytes":600000,"connect":1,"read":2,"write":0,"timeout":3,"status":10,'
+    '"p50_us":1500,"p90_us":2000,"p99_us":9000,"max_us":12000}\n'
+)
+tools = pytest.mark.skipif(
+    not all(map(shutil.which, ("nginx", "haproxy", "wrk", "taskset"))), reason="nginx, haproxy or wrk is not installed"
+)
+
+
+def test_refused_requests_are_not_served_ones():
+    assert load.parse(SUMMARY) == load.Load(990, 10, 6, 2.0, 1.5, 9.0)
+
+
+def test_no_summary_is_an_error():
+    with pytest.raises(BenchError, match="no summary"):
+        load.parse("unable to connect to 127.0.0.1:4000 Connection refused\n")
+
+
+@pytest.mark.parametrize("size", [400, 10_000, 100_000])
+def test_a_request_has_the_size_it_is_named_for(size):
+    assert len(payloads.chat(size)) == size
+    assert len(payloads.reply(size + 200)) == size + 200
+
+
+def test_too_small_is_said():
+    with pytest.raises(ValueError, match="bytes or more"):
+        payloads.chat(50)
+    with pytest.raises(ValueError, match="bytes or more"):
+        payloads.reply(50)
+
+
+def test_the_measured_server_has_a_core_to_itself():
+    cores = Cores([0, 1, 5])
+    assert cores.server == {5}
+    assert cores.load == {0, 1}
+    assert not cores.shared
+    assert Cores([3]).shared
+
+
+def test_what_is_missing_is_named_with_its_package(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in ("nginx", "wrk") else f"/bin/{name}")
+    with pytest.raises(BenchError, match=r"apt-get install -y --no-install-recommends nginx-light wrk$"):
+        need("nginx", "haproxy", "wrk")
+
+
+def test_nothing_stays_when_a_measurement_fails():
+    grandchild = (
+        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']); "
+    )
+    command = [sys.executable, "-c", grandchild + "print('up', flush=True); time.sleep(99)"]
+    with pytest.raises(ZeroDivisionError), Stage() as stage:
+        process = stage.start("sleeper", command, stage.cores.all)
+        process.wait_for(lambda: "up" in process.log.read_text() and len(cpu.tree(process.popen.pid)) == 2)
+        pids = process.pids()
+        assert len(pids) == 2
+        raise ZeroDivisionError
+    assert [pid for pid in pids if cpu.stat(pid) is not None and "time.sleep" in cpu.command(pid)] == []
+    assert not stage.directory.exists()
+
+
+def test_a_server_that_dies_says_its_last_words():
+    with Stage() as stage:
+        process = stage.start("dying", [sys.executable, "-c", "raise SystemExit('no such upstream')"], stage.cores.all)
+        with pytest.raises(BenchError, match=r"ended with 1 at once:\nno such upstream"):
+            process.wait_for(lambda: False)
+
+
+@tools
+@pytest.mark.parametrize("size", [600, 20_000])
+def test_the_same_answer_through_each_gateway(size):
+    with Stage() as stage:
+        upstream = servers.answering_nginx(stage, size)
+        body = stage.path("body.json")
+        body.write_bytes(payloads.chat(100_000))
+        for server in (upstream, servers.passing_nginx(stage, upstream), servers.haproxy(stage, upstream)):
+            answer = subprocess.run(
+                ["curl", "-s", "--data-binary", f"@{body}", f"{server.url}{payloads.PATH}"],
+                capture_output=True,
+                timeout=9,
+            )
+            assert answer.stdout == payloads.reply(size), server.name
+
+
+@tools
+def test_cost_is_of_the_workers_alone():
+    with Stage() as stage:
+        upstream = servers.answering_nginx(stage)
+        server = servers.fastgw(stage, upstream)
+        body = stage.path("body.json")
+        body.write_bytes(payloads.chat(400))
+        cost = load.measure(stage, server, body=body, seconds=1, connections=4)
+        assert len(server.measured()) == 1
+        assert len(server.beside()) == 2
+        assert cost.load.requests > 0
+        assert 0 < cost.cpu_us < 1e6
+        assert 0 < cost.busy < 1.5
+
+
+@tools
+def test_a_refusing_server_is_not_measured(monkeypatch):
+    with Stage() as stage:
+        server = servers.fastgw(stage, servers.answering_nginx(stage))
+        body = stage.path("body.json")
+        body.write_bytes(payloads.chat(400, model="unknown"))
+        with pytest.raises(BenchError, match="refused"):
+            load.run(stage, server, body=body, seconds=1, connections=4)
+
+
+def test_free_ports_differ_while_one_is_taken():
+    assert 1024 <= free_port() <= 65535
