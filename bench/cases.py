@@ -179,14 +179,16 @@ def workers(settings: Settings) -> list[Figure]:
     with Stage(pinned=False) as stage:
         upstream = servers.answering_nginx(stage)
         started: dict[str, Server] = {
-            f"{count} workers": servers.fastgw(stage, upstream, workers=count, slowed=settings.slowed)
+            f"{count} worker{'s' if count > 1 else ''}": servers.fastgw(
+                stage, upstream, workers=count, slowed=settings.slowed
+            )
             for count in (1, 2)
         }
         meters = _by_wrk(stage, started, settings, 400, CONNECTIONS)
         samples = interleave(meters, settings.pairs)
     title = "chat of 0.4 KB, one worker and two, nothing pinned: CPU a request"
     notes = {name: meter.note() for name, meter in meters.items()}
-    return [Figure("workers", title, "us", samples, ("2 workers", "1 workers"), False, 1.15, 1.0, notes)]
+    return [Figure("workers", title, "us", samples, ("2 workers", "1 worker"), False, 1.15, 1.0, notes)]
 
 
 def memory(settings: Settings) -> list[Figure]:

@@ -9,9 +9,10 @@ TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Stat(NamedTuple):
-    """One process: its name, parent, user and system CPU seconds of all its threads, and when it started (ticks)."""
+    """One process: name, state, parent, user and system CPU seconds of all its threads, when it started (ticks)."""
 
     name: str
+    state: str
     parent: int
     user: float
     system: float
@@ -29,9 +30,8 @@ def parse_stat(line: str) -> Stat:
     """A line of /proc/PID/stat (proc(5)). The name may hold spaces and parentheses: it ends at the last one."""
     before, _, after = line.rpartition(")")
     fields = after.split()
-    return Stat(
-        before.partition("(")[2], int(fields[1]), int(fields[11]) * TICK, int(fields[12]) * TICK, int(fields[19])
-    )
+    user, system = int(fields[11]) * TICK, int(fields[12]) * TICK
+    return Stat(before.partition("(")[2], fields[0], int(fields[1]), user, system, int(fields[19]))
 
 
 def parse_memory(status: str) -> Memory:

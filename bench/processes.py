@@ -110,12 +110,18 @@ class Process:
             self.popen.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.popen.wait(STOP_S)
-        for pid, started in self._seen.items():
-            # The number alone might be somebody else's by now.
-            if (known := cpu.stat(pid)) is not None and known.started == started:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in self._left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.popen.wait()
+        until = time.monotonic() + STOP_S
+        while self._left() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def _left(self) -> list[int]:
+        """Those of the tree that run still. The number alone might be somebody else's by now."""
+        known = ((pid, started, cpu.stat(pid)) for pid, started in self._seen.items())
+        return [pid for pid, started, now in known if now and now.started == started and now.state not in "ZX"]
 
 
 class Stage:

@@ -1,7 +1,7 @@
 import os
+import signal
 import subprocess
 import sys
-import time
 
 from bench import cpu
 
@@ -15,6 +15,7 @@ STATUS = "Name:\tpython\nVmRSS:\t   2048 kB\nRssAnon:\t   1024 kB\nRssFile:\t 10
 def test_a_name_with_spaces_and_parentheses_moves_no_field():
     found = cpu.parse_stat(LINE)
     assert found.name == "a (b) c"
+    assert found.state == "S"
     assert found.parent == 1
     assert found.started == 12345
     assert found.user == 250 * cpu.TICK
@@ -28,7 +29,7 @@ def test_memory_is_in_bytes():
 def test_cpu_of_a_whole_tree_is_seen():
     burn = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint(1, flush=True)\n"
     code = f"import subprocess, sys, time\np = subprocess.Popen([sys.executable, '-c', {burn + 'time.sleep(60)'!r}])\n"
-    with subprocess.Popen([sys.executable, "-c", code + "p.wait()"], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen([sys.executable, "-c", code + "p.wait()"], stdout=subprocess.PIPE, process_group=0) as parent:
         try:
             assert parent.stdout.readline() == b"1\n"
             pids = cpu.tree(parent.pid)
@@ -39,14 +40,12 @@ def test_cpu_of_a_whole_tree_is_seen():
             assert "-c" in cpu.command(pids[1])
             assert cpu.memory(pids[1]).rss > 1024 * 1024
         finally:
-            for pid in cpu.tree(parent.pid):
-                os.kill(pid, 9)
+            os.killpg(parent.pid, signal.SIGKILL)
 
 
 def test_what_has_ended_counts_nothing():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    time.sleep(0)
     assert cpu.stat(gone.pid) is None
     assert cpu.seconds([gone.pid]) == 0
     assert cpu.command(gone.pid) == ""

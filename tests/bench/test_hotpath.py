@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from bench import slow
+from bench import servers, slow
 from bench.hotpath import HotPath
-from fastgw.gateway.pipeline import Pipeline
 from fastgw.recorder import read
 
 
@@ -41,5 +44,22 @@ async def test_the_slow_down_is_in_the_path_of_a_call(tmp_path, monkeypatch):
     assert burnt == [9] * 4
 
 
-def test_a_worker_would_be_slowed_where_the_hot_path_is():
-    assert callable(Pipeline._scan)
+@pytest.mark.parametrize(
+    ("program", "microseconds", "name"),
+    [
+        ("fastgw.gateway.worker", "5", "slow"),
+        ("fastgw.gateway.worker", "", "_scan"),
+        ("fastgw.console", "5", "_scan"),
+    ],
+)
+def test_only_a_worker_that_is_to_be_slow_is_slowed(program, microseconds, name):
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{servers.ROOT}:{servers.ROOT / 'bench' / 'slow_start'}",
+        slow.VARIABLE: microseconds,
+    }
+    code = "from fastgw.gateway.pipeline import Pipeline; print(Pipeline._scan.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == name

@@ -6,7 +6,8 @@ from bench.instructions import CountError, parse_parts, per_item
 
 
 def part(total: int) -> str:
-    return f"version: 1\ndesc: Trigger: --dump-before=getloadavg\nevents: Ir\nsummary: {total}\n\nfn=(1)\n1 7\ntotals: {total}\n"
+    head = "version: 1\ndesc: Trigger: --dump-before=getloadavg\nevents: Ir\n"
+    return f"{head}summary: {total}\n\nfn=(1)\n1 7\ntotals: {total}\n"
 
 
 def test_what_came_before_the_first_mark_does_not_count():

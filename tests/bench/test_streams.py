@@ -20,8 +20,9 @@ async def feed(pieces, streams_wanted=1):
     caller = streams.Caller(b"request", streams_wanted)
 
     class Transport:
-        written = []
-        closed = False
+        def __init__(self):
+            self.written = []
+            self.closed = False
 
         def write(self, data):
             self.written.append(data)

@@ -104,8 +104,10 @@ def test_a_cost_that_is_not_known_is_not_told(cost, usage):
 
 
 UPSTREAM = [
-    (b"retry-after", b"7"), (b"openai-processing-ms", b"5"), (b"openai-organization", b"CANARY"), (b"set-cookie", b"CANARY"),
-    (b"server", b"CANARY"), (b"transfer-encoding", b"chunked"), (b"content-length", b"2"), (b"x-fastgw-cost", b"CANARY"),
+    (b"retry-after", b"7"), (b"openai-processing-ms", b"5"), (b"openai-organization", b"CANARY"),
+    (b"set-cookie", b"CANARY"),
+    (b"server", b"CANARY"), (b"transfer-encoding", b"chunked"), (b"content-length", b"2"),
+    (b"x-fastgw-cost", b"CANARY"),
     (b"x-ratelimit-limit-requests", b"CANARY"), (b"connection", b"close"), (b"x-request-id", b"up_1"),
     (b"x-should-retry", b"false"), (b"openai-version", b"CANARY\r\nx: y"),
 ]  # fmt: skip

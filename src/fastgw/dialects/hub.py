@@ -112,13 +112,17 @@ class Turn(Struct):
 
 
 class Tool(Struct):
-    """A function the model may call. `schema` is raw JSON Schema, None for no parameters."""
+    """A function the model may call. `schema` is raw JSON Schema, None for no parameters.
+
+    `extra` holds hints (no promises) of the origin's dialect, such as Anthropic's `defer_loading`; other writers skip it.
+    """
 
     name: str
     description: str | None = None
     schema: Raw | None = None
     strict: bool | None = None
     cache: Raw | None = None
+    extra: dict[str, Raw] = {}
 
 
 class ToolChoice(Struct):
@@ -140,11 +144,16 @@ class Format(Struct):
 
 
 class Reasoning(Struct):
-    """How much thinking is asked for: a level, or a budget in tokens; `show`: whether its text is wanted."""
+    """How much thinking is asked for: a level, or a budget in tokens; `show`: whether its text is wanted.
+
+    Neither level nor budget: as much as the model likes. `native` is the origin dialect's own word for the mode, for its
+    own writer ("" where it named none).
+    """
 
     effort: Effort | None = None
     budget: int | None = None
     show: bool | None = None
+    native: str | None = None
 
 
 class Chat(Struct):

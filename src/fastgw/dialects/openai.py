@@ -107,10 +107,11 @@ class OpenAITap:
         return data
 
     def finish(self) -> bytes:
-        """A last event without its empty line is still an event; some servers never send `[DONE]`."""
+        """A last event without its empty line is still an event, unless it was cut; some servers never send `[DONE]`."""
         tail, self._tail = self._tail, b""
         ended = tail.endswith((b"\r\r", b"\n\r"))
-        rest = self._edit(tail if ended else tail.rstrip(b"\r\n") + b"\n\n") if tail.strip() else b""
+        tail = tail if ended else tail.rstrip(b"\r\n") + b"\n\n"
+        rest = self._edit(tail) if _is_whole(framing.payload(tail)) else b""
         # Servers that end without [DONE] are taken at their word when every choice could have finished.
         if self.finished and not self.failed:
             self.complete = True
@@ -159,6 +160,17 @@ class OpenAITap:
         chunk["usage"] = Raw(_encode(usage))
         priced = _encode(chunk)
         return event.replace(payload, priced, 1) if payload in event else framing.data(priced)
+
+
+def _is_whole(payload: bytes | None) -> bool:
+    """Whether an event's data can be read: half an event must not reach a client that would fail on it."""
+    if payload is None or payload.strip() == b"[DONE]":
+        return payload is not None
+    try:
+        _read_raw(payload)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _dollars(nano: int) -> bytes:

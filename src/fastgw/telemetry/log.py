@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 from fastgw.secret import MASK, Secret
 from fastgw.telemetry.record import Record
@@ -99,7 +101,7 @@ class Log:
     def access(self, record: Record) -> None:
         """One line for one call, without its body: event ``call``, level info."""
         if self._threshold <= LEVELS["info"]:
-            self._put(_encode(access_fields(record)))
+            self._put(encode_call(record))
 
     def _write(self, level: Level, event: str, fields: Mapping[str, Any]) -> None:
         if LEVELS[level] >= self._threshold:
@@ -175,28 +177,75 @@ def _write_all(fd: int, data: bytes) -> None:
             poll.poll()
 
 
-def access_fields(record: Record) -> dict[str, Any]:
-    """A whole access line: names, outcome, sizes and timings; never a secret, never a body."""
-    return {
-        "ts": datetime.now(UTC),
-        "level": "info",
-        "event": "call",
-        "id": record.id,
-        "key": record.key,
-        "model": record.model,
-        "target": record.target,
-        "status": record.status,
-        "error": record.error,
-        "stream": record.stream,
-        "attempts": len(record.attempts),
-        "input_tokens": record.input_tokens,
-        "output_tokens": record.output_tokens,
-        "first_token_ms": record.first_token_ms,
-        "total_ms": record.total_ms,
-        "overhead_us": record.overhead_us,
-        "cache": record.cache,
-        "label": record.label,
-    }
+class _CallLine(Struct):
+    """An access line: names, outcome, sizes and timings; never a secret, never a body."""
+
+    ts: str
+    level: str
+    event: str
+    id: str
+    key: str | None
+    model: str | None
+    target: str | None
+    status: int
+    error: str | None
+    stream: bool
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    first_token_ms: float | None
+    total_ms: float
+    overhead_us: int
+    cache: str
+    label: str | None
+
+
+class _Stamp:
+    """Now as RFC 3339 with microseconds; the part that changes once a second is kept."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def now(self) -> str:
+        second, micros = divmod(time.time_ns() // 1000, 1_000_000)
+        if second != self._second:
+            self._prefix = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}."
+            self._second = second
+        return f"{self._prefix}{micros:06d}Z"
+
+
+_stamp = _Stamp()
+_encode_struct = msgspec.json.Encoder().encode
+
+
+def encode_call(record: Record) -> bytes:
+    """The access line of a call, with its newline."""
+    line = _encode_struct(
+        _CallLine(
+            _stamp.now(),
+            "info",
+            "call",
+            record.id,
+            record.key,
+            record.model,
+            record.target,
+            record.status,
+            record.error,
+            record.stream,
+            len(record.attempts),
+            record.input_tokens,
+            record.output_tokens,
+            record.first_token_ms and int(record.first_token_ms * 1000) / 1000,
+            int(record.total_ms * 1000) / 1000,
+            record.overhead_us,
+            record.cache,
+            record.label,
+        )
+    )
+    if not line.isascii() or b"\x7f" in line:
+        line = _UNSAFE.sub(_escape, line)
+    return line + b"\n"
 
 
 def encode_line(level: str, event: str, fields: Mapping[str, Any]) -> bytes:

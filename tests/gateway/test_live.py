@@ -1,0 +1,83 @@
+"""A plan bound to a worker: its policies in order, and the models each key may see."""
+
+import asyncio
+import json
+
+import pytest
+
+from fastgw._core import table as shared
+from fastgw.gateway.live import Live
+from fastgw.upstream.client import Client
+from tests.plan.support import PROVIDERS, compiled
+
+TEXT = (
+    PROVIDERS
+    + """
+models:
+  fast: {targets: [{provider: up, model: m}]}
+  slow: {targets: [{provider: up, model: m}], limits: {requests: 5/s}}
+keys:
+  - {name: all, secret: abcdefgh}
+  - {name: one, secret: abcdefgi, models: [fast]}
+  - {name: none, secret: abcdefgj, models: []}
+  - {name: some, secret: abcdefgk, models: ["s*"]}
+expose_facts: false
+"""
+)
+
+
+@pytest.fixture
+async def bind(tmp_path):
+    client = Client(asyncio.get_running_loop())
+    table = shared.Table.open(str(tmp_path / "live-table"), slots=64, lanes=1, counters=4096, create=True)
+    yield lambda text=TEXT, **more: Live(compiled(tmp_path, text, **more), client, table)
+    await client.close()
+    table.close()
+
+
+def ids(live, key):
+    body = json.loads(live.models_json(key))
+    assert body["object"] == "list"
+    assert all(set(one) == {"id", "object", "created", "owned_by"} and one["object"] == "model" for one in body["data"])
+    return [one["id"] for one in body["data"]]
+
+
+async def test_a_key_sees_the_models_it_may_use(bind):
+    live = bind()
+    keys = {key.name: key for key in live.plan.keys}
+    assert {name: ids(live, key) for name, key in keys.items()} == {
+        "all": ["fast", "slow"],
+        "one": ["fast"],
+        "none": [],
+        "some": ["slow"],
+    }
+    assert json.loads(live.model_json(keys["one"], "fast"))["id"] == "fast"
+    assert live.model_json(keys["one"], "slow") is None
+    assert live.model_json(keys["none"], "fast") is None
+    assert live.model_json(keys["all"], "nope") is None
+
+
+async def test_wildcards_are_listed_as_such_and_known_by_every_name_below(bind):
+    live = bind(None, environ={"OPENAI_API_KEY": "sk-x"})
+    (key,) = live.plan.keys
+    assert ids(live, key) == ["openai/*", "*"]
+    assert json.loads(live.model_json(key, "openai/gpt-4o"))["id"] == "openai/gpt-4o"
+    assert json.loads(live.model_json(key, "gpt-4o"))["id"] == "gpt-4o"
+
+
+async def test_policies_are_bound_in_their_order_and_only_where_there_is_something_to_do(bind):
+    live = bind()
+    assert (len(live.head), len(live.body)) == (1, 2)
+    without = bind(TEXT.replace(", limits: {requests: 5/s}", ""))
+    assert (len(without.head), len(without.body)) == (1, 1)
+
+
+async def test_what_is_read_on_every_call_is_at_hand(bind):
+    live = bind()
+    assert live.revision_header == (b"x-fastgw-revision", b"7")
+    assert (live.expose_facts, live.revision, live.options) == (False, 7, live.plan.options)
+
+
+async def test_a_second_plan_keeps_the_pools_of_the_first(bind):
+    first, second = bind(), bind(TEXT.replace("fast", "quick"))
+    assert first.routes.exact["fast"].ways[0].pool is second.routes.exact["quick"].ways[0].pool

@@ -1,0 +1,96 @@
+"""One raw path decides: what is served, what is malformed, in whose shape an error is written."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastgw.dialects import openai
+from fastgw.gateway import routes
+
+
+@pytest.mark.parametrize("prefix", [b"", b"/openai"])
+@pytest.mark.parametrize(
+    ("path", "op", "dialect"),
+    [
+        (b"/v1/chat/completions", "chat", openai.CHAT),
+        (b"/v1/completions", "completions", openai.COMPLETIONS),
+        (b"/v1/embeddings", "embeddings", openai.EMBEDDINGS),
+    ],
+)
+def test_what_is_served(prefix, path, op, dialect):
+    match = routes.PROXIED[prefix + path]
+    assert (match.endpoint.op, match.endpoint.dialect, match.model) == (op, dialect, "")
+
+
+def test_nothing_served_is_malformed():
+    for path in (*routes.PROXIED, *routes.MODELS, routes.LIVE, routes.READY):
+        assert not routes.malformed(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "op"),
+    [
+        (b"/openai/deployments/gpt-4o/chat/completions", "gpt-4o", "chat"),
+        (b"/openai/deployments/a:b@c.d_e/completions", "a:b@c.d_e", "completions"),
+        (b"/openai/deployments/" + b"x" * 128 + b"/embeddings", "x" * 128, "embeddings"),
+    ],
+)
+def test_azures_shape_names_the_model(path, model, op):
+    match = routes.deployment(path)
+    assert (match.model, match.endpoint.op) == (model, op)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/openai/deployments//chat/completions", b"/openai/deployments/a/b/chat/completions", b"/openai/deployments/a",
+        b"/openai/deployments/a%2fb/chat/completions", b"/openai/deployments/a/chat/completions/",
+        b"/openai/deployments/" + b"x" * 129 + b"/embeddings", b"/openai/deployments/a\n/embeddings",
+        b"x/openai/deployments/a/embeddings", b"/openai/deployments/a/embeddings\n", b"/openai/deployments/a/images",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_azures(path):
+    assert routes.deployment(path) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"", b"v1/models", b"//v1/models", b"/v1//models", b"/v1/./models", b"/v1/../admin", b"/..", b"/.", b"/v1/..",
+        b"/v1/%2e%2e/x", b"/v1/models%00", b"/v1/models;x", b"/v1\\models", b"/v1/models?x", b"/v1/models#f",
+        b"/v1/ models",
+        b"/v1/\xc3\xa9", b"/v1/\x00", b"/v1/models\r\n", b"http://h/v1/models", b"*", b"/v1/models//",
+    ],
+)  # fmt: skip
+def test_malformed_paths(path):
+    assert routes.malformed(path)
+
+
+@pytest.mark.parametrize(
+    "path", [b"/", b"/v1/models", b"/v1/models/", b"/v1/models/a:b@c,d", b"/.well-known/x", b"/a..b"]
+)
+def test_plain_paths(path):
+    assert not routes.malformed(path)
+
+
+@given(st.binary(max_size=30))
+def test_a_path_that_passes_has_one_reading(tail):
+    path = b"/" + tail
+    if not routes.malformed(path):
+        assert not set(path) & set(b"%\\;?# \r\n\x00")
+        assert b"//" not in path
+        assert not {b".", b".."} & set(path.split(b"/"))
+
+
+@pytest.mark.parametrize(
+    ("path", "family"),
+    [
+        (b"/v1/chat/completions", "openai"), (b"/openai/v1/models", "openai"), (b"/v1/models", "openai"),
+        (b"/v1/models/gpt", "openai"), (b"/", "openai"), (b"/v1/messages", "anthropic"),
+        (b"/v1/messages/count_tokens", "anthropic"), (b"/anthropic/v1/messages", "anthropic"),
+        (b"/v1beta/models/g:generateContent", "gemini"), (b"/v1/models/g:streamGenerateContent", "gemini"),
+        (b"/genai/v1beta/models/g:embedContent", "gemini"),
+    ],
+)  # fmt: skip
+def test_in_whose_shape_an_error_is_written(path, family):
+    assert routes.family(path) == family
