@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = False
     started = time.monotonic()
     try:
-        need("nginx", "haproxy", "wrk", "taskset")
+        need("nginx", "haproxy", "wrk", "taskset", "setpriv")
         for name in names:
             try:
                 new = CASES[name](chosen)

@@ -134,7 +134,7 @@ def check_hot_path(baseline: dict[str, Any], slowed: int) -> list[Verdict]:
 
 def check_ratios(baseline: dict[str, Any], slowed: int) -> list[Verdict]:
     """fastgw over nginx against the baseline. Raises BenchError."""
-    need("nginx", "wrk", "taskset")
+    need("nginx", "wrk", "taskset", "setpriv")
     known = baseline.get("ratios", {})
     verdicts = []
     for name in RATIOS:
@@ -162,7 +162,7 @@ def update(baseline: dict[str, Any], only: str | None) -> dict[str, Any]:
             found = {name: round(value, 2) for name, value in measure().items()}
             new[part] = {**baseline.get(part, {}), environment: found}
     if only != "instructions":
-        need("nginx", "wrk", "taskset")
+        need("nginx", "wrk", "taskset", "setpriv")
         new["ratios"] = {name: round(statistics.median(ratio(name) for _ in range(ROUNDS)), 3) for name in RATIOS}
     return new
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +26,8 @@ class BenchError(RuntimeError):
 
 def need(*programs: str) -> None:
     """Raises BenchError naming the packages of those programs that are not installed."""
-    packages = {"nginx": "nginx-light"}
-    missing = [packages.get(name, name) for name in programs if shutil.which(name) is None]
+    packages = {"nginx": "nginx-light", "taskset": "util-linux", "setpriv": "util-linux"}
+    missing = list(dict.fromkeys(packages.get(name, name) for name in programs if shutil.which(name) is None))
     if missing:
         raise BenchError(
             f"not installed: {', '.join(missing)}. Run: sudo apt-get update && sudo apt-get install -y "
@@ -132,21 +132,30 @@ class Stage:
         self.directory = Path(tempfile.mkdtemp(prefix="fastgw-bench-"))
         self._processes: list[Process] = []
         self._started = 0
+        self._interrupted = False
 
     def __enter__(self) -> "Stage":
         raise_descriptor_limit()
         # What loads runs in this process or is started by it: off the measured core.
         os.sched_setaffinity(0, self.cores.load)
         # Without this a SIGTERM would end the harness and leave the servers behind.
-        self._previous = signal.signal(signal.SIGTERM, _interrupt)
+        self._previous = signal.signal(signal.SIGTERM, self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for process in reversed(self._processes):
-            process.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        os.sched_setaffinity(0, self.cores.all)
-        signal.signal(signal.SIGTERM, self._previous)
+        with ExitStack() as last:  # each is called, whatever the others raise
+            last.callback(signal.signal, signal.SIGTERM, self._previous)
+            last.callback(os.sched_setaffinity, 0, self.cores.all)
+            last.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            for process in self._processes:
+                last.callback(process.stop)
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        # Raised in a callback of an event loop it may end as an error of that connection: hence the mark.
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def path(self, name: str) -> Path:
         """A new path in the run's own directory; `name` may come more than once."""
@@ -158,10 +167,11 @@ class Stage:
     ) -> Process:
         """Start a program on these cores, its output in a file; the caller waits until it is ready."""
         log = self.path(f"{name}.log")
-        pinned = ["taskset", "-c", ",".join(map(str, sorted(cores))), *command]
+        # Ends with the harness, even when that is killed.
+        bound = ("setpriv", "--pdeathsig", "TERM", "taskset", "-c", ",".join(map(str, sorted(cores))))
         with log.open("wb") as out:
             popen = subprocess.Popen(
-                pinned,
+                [*bound, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -184,7 +194,3 @@ def listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((HOST, port)) == 0
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

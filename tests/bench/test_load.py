@@ -1,5 +1,9 @@
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -66,6 +70,53 @@ def test_nothing_stays_when_a_measurement_fails():
         raise ZeroDivisionError
     assert [pid for pid in pids if "time.sleep" in cpu.command(pid)] == []
     assert not stage.directory.exists()
+
+
+def test_nothing_stays_when_one_cannot_be_stopped(monkeypatch):
+    command = [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(99)"]
+    with pytest.raises(ZeroDivisionError), Stage() as stage:
+        for name in ("first", "second"):
+            process = stage.start(name, command, stage.cores.all)
+            process.wait_for(lambda log=process.log: "up" in log.read_text())
+        first = stage._processes[0].popen.pid
+
+        def fail(stop=process.stop):
+            stop()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(process, "stop", fail)
+    assert "time.sleep" not in cpu.command(first)
+    assert not stage.directory.exists()
+
+
+def test_a_signal_to_end_is_not_lost_in_a_callback():
+    with pytest.raises(KeyboardInterrupt), Stage() as stage:
+        process = stage.start("sleeper", ["sleep", "99"], stage.cores.all)
+        process.wait_for(lambda: True)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass  # as an event loop would
+    assert cpu.command(process.popen.pid) == ""
+
+
+def test_processes_end_with_a_harness_that_is_killed():
+    code = (
+        "from bench.processes import Stage\nimport time\nstage = Stage().__enter__()\n"
+        "one = stage.start('sleeper', ['sleep', '99'], stage.cores.all)\none.wait_for(lambda: True)\n"
+        "print(one.popen.pid, stage.directory, flush=True)\ntime.sleep(99)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=servers.ROOT, stdout=subprocess.PIPE, text=True) as harness:
+        pid, directory = harness.stdout.readline().split()
+        until = time.monotonic() + 5
+        while cpu.command(int(pid)) != "sleep 99" and time.monotonic() < until:
+            time.sleep(0.01)
+        harness.kill()
+    until = time.monotonic() + 5
+    while "sleep 99" in cpu.command(int(pid)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "sleep 99" not in cpu.command(int(pid))
+    shutil.rmtree(directory)
 
 
 def test_a_server_that_dies_says_its_last_words():

@@ -131,3 +131,18 @@ def test_what_we_write_we_read():
     assert framing.payload(framing.comment("ping")) is None
     assert framing.comment("ping") == b": ping\n\n"
     assert framing.complete(framing.data(b"x") + framing.comment("y"))[1] == b""
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (b"data: a\n\n", ""),
+        (b"event: ping\ndata: {}\n\n", "ping"),
+        (b"event:ping\r\ndata: {}\r\n\r\n", "ping"),
+        (b"event: a\nevent: b\ndata: x\n\n", "b"),
+        (b": event: a\n\n", ""),
+        (b"event: \xff\n\n", "\ufffd"),
+    ],
+)
+def test_name(event, expected):
+    assert framing.name(event) == expected

@@ -8,38 +8,47 @@ import pytest
 from fastgw.dialects import openai as dialects
 from fastgw.providers import PROVIDERS
 
-DIALECTS = {one.name for one in (dialects.CHAT, dialects.COMPLETIONS, dialects.EMBEDDINGS)}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @pytest.mark.parametrize("kind", PROVIDERS)
 def test_every_provider_is_sound(kind):
     one = PROVIDERS[kind]
     assert one.kind == kind
-    assert re.fullmatch(r"[a-z_]+", kind)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", kind)
     assert one.speaks
-    assert set(one.speaks) <= DIALECTS
-    for path in one.speaks.values():
-        assert path.startswith("/")
+    for dialect, path in (*one.speaks.items(), *one.stream_speaks.items()):
+        assert re.fullmatch(r"[a-z_]+", dialect)
+        assert re.fullmatch(r"/[!-~]*", path)
         assert set(re.findall(r"\{(\w+)\}", path)) <= {"model", "api_version"}
-        assert ("{api_version}" in path) == bool(one.api_version)
-    if one.base_url:
-        assert urlsplit(one.base_url).scheme == "https"
-        assert not one.base_url.endswith("/")
+        assert "{api_version}" not in path or one.api_version
+    assert set(one.stream_speaks) <= set(one.speaks)
     assert re.fullmatch(r"[a-z-]+", one.auth_header)
-    assert all(name.isascii() and "\r" not in value and "\n" not in value for name, value in one.headers.items())
+    assert re.fullmatch(r"[A-Za-z-]*", one.auth_scheme)
+    assert all(re.fullmatch(r"[a-z0-9-]+: [!-~ ]+", f"{name}: {value}") for name, value in one.headers.items())
+
+
+@pytest.mark.parametrize("kind", [kind for kind, one in PROVIDERS.items() if one.base_url])
+def test_no_credential_leaves_the_machine_in_the_clear(kind):
+    one = PROVIDERS[kind]
+    parts = urlsplit(one.base_url)
+    assert parts.scheme == "https" or (parts.hostname in LOOPBACK and not one.key_required)
+    assert not one.base_url.endswith("/")
+    assert (parts.username, parts.query, parts.fragment) == (None, "", "")
 
 
 def test_what_starts_from_the_environment_needs_no_more_than_its_key():
     for one in PROVIDERS.values():
         if one.key_env:
             assert one.base_url
-            assert re.fullmatch(r"[A-Z_]+_API_KEY", one.key_env)
+            assert re.fullmatch(r"[A-Z][A-Z0-9_]*_(API_KEY|TOKEN|KEY)", one.key_env)
     names = [one.key_env for one in PROVIDERS.values() if one.key_env]
     assert len(set(names)) == len(names)
 
 
-def test_the_three_of_today():
-    assert list(PROVIDERS) == ["openai", "azure", "openai_compatible"]
+def test_the_three_that_everything_else_is_measured_by():
+    assert PROVIDERS["openai"].base_url == "https://api.openai.com/v1"
     assert (PROVIDERS["azure"].auth_header, PROVIDERS["azure"].auth_scheme) == ("api-key", "")
     assert not PROVIDERS["openai_compatible"].key_required
-    assert PROVIDERS["openai"].base_url == "https://api.openai.com/v1"
+    chat = {dialects.CHAT.name, dialects.COMPLETIONS.name, dialects.EMBEDDINGS.name}
+    assert all(chat <= set(PROVIDERS[kind].speaks) for kind in ("openai", "azure", "openai_compatible"))

@@ -6,14 +6,11 @@ the table below and no further: the keys of arguments, results and schemas are t
 """
 
 import re
-from collections.abc import Callable
 
 from msgspec import Raw
 
 from fastgw.dialects.gemini_wire import UNREADABLE, encode, invalid, read_list, read_object
 from fastgw.dialects.hub import Invalid
-
-Rewrite = Callable[[Raw, str], Raw]
 
 _BLOB = {"mime_type": None, "display_name": None, "file_uri": None}
 _RESPONSE_PART: dict[str, object] = {"inline_data": _BLOB, "file_data": _BLOB}
@@ -120,11 +117,11 @@ def _rewrite(raw: Raw, table: object, path: str) -> Raw:
         return raw
     try:
         if isinstance(table, list):
-            if bytes(raw[:1]) != b"[":
+            if bytes(raw)[:1] != b"[":
                 return raw
             items = [_rewrite(item, table[0], f"{path}[{n}]") for n, item in enumerate(read_list(raw))]
             return Raw(encode(items))
-        if not isinstance(table, dict) or bytes(raw[:1]) not in (b"{", b" ", b"\n", b"\r", b"\t"):
+        if not isinstance(table, dict) or (path and bytes(raw)[:1] != b"{"):
             return raw
         fields = read_object(raw)
     except UNREADABLE as error:

@@ -20,11 +20,15 @@ FormatKind = Literal["text", "json", "schema"]
 
 
 class Text(Struct, tag=True):
-    """Text. `cache`: the raw `cache_control` object; `citations`: raw, as Anthropic has them."""
+    """Text. `cache`: the raw `cache_control` object; `citations`: raw, as Anthropic has them.
+
+    `signature`: opaque, and better sent back with the text (Gemini's thoughtSignature); see `ToolCall`.
+    """
 
     text: str
     cache: Raw | None = None
     citations: Raw | None = None
+    signature: str | None = None
 
 
 class Image(Struct, tag=True):
@@ -157,7 +161,11 @@ class Reasoning(Struct):
 
 
 class Chat(Struct):
-    """A request. None means: not said. `extra` holds fields of `origin`'s dialect that the hub has no place for."""
+    """A request. None means: not said. `extra` holds fields of `origin`'s dialect that the hub has no place for.
+
+    `hints` holds those among them whose absence changes no answer (what was the default anyway, names for a cache):
+    writers of other dialects leave them out without a word.
+    """
 
     model: str
     turns: list[Turn]
@@ -185,6 +193,7 @@ class Chat(Struct):
     stream: bool = False
     stream_usage: bool = False
     extra: dict[str, Raw] = {}
+    hints: dict[str, Raw] = {}
 
 
 class Choice(Struct):
@@ -220,11 +229,12 @@ class Start(Struct, tag=True):
 
 
 class TextDelta(Struct, tag=True):
-    """More text of the answer `choice`. `logprobs` is OpenAI's raw object for it."""
+    """More text of the answer `choice`. `logprobs` is OpenAI's raw object for it; a `signature` ends a text."""
 
     text: str
     choice: int = 0
     logprobs: Raw | None = None
+    signature: str | None = None
 
 
 class RefusalDelta(Struct, tag=True):
@@ -362,6 +372,14 @@ class Invalid(ValueError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+
+class Failed(ValueError):
+    """What came with status 200 as a reply is an error."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 class Target(Struct):

@@ -9,8 +9,8 @@ client returns the assistant message as it got it:
 - the signature of a call: `extra_content.google.thought_signature` on the call (Google's own compatible endpoint);
 - citations of something else than a web page: `citations`, raw, beside `annotations`.
 
-Effort and budget: a level stands for that many tokens of thinking, and a budget for the first level that holds it:
-none 0, minimal 1024, low 4096, medium 8192, high 16384, xhigh 32768; more than that is max.
+Effort and budget: a budget of thinking tokens stands for the first level that holds it, as Google's page on OpenAI
+compatibility pairs them: none 0, low 1024, medium 8192, high 24576; more than that is xhigh.
 """
 
 from typing import Annotated, Any, get_args
@@ -24,7 +24,7 @@ from fastgw.dialects.hub import Document, Effort, Image, StopReason, Thinking
 NAME = "openai_chat"
 UNREADABLE = (ValueError, RecursionError)
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
-BUDGETS: dict[Effort, int] = {"none": 0, "minimal": 1024, "low": 4096, "medium": 8192, "high": 16384, "xhigh": 32768}
+BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "medium"), (24576, "high"))
 EFFORTS = frozenset(get_args(Effort))
 
 encode = msgspec.json.encode
@@ -32,12 +32,11 @@ read_raws = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
 
 
-def effort_of(budget: int) -> Effort:
-    """The level that stands for a budget of thinking tokens."""
-    for effort, tokens in BUDGETS.items():
-        if budget <= tokens:
-            return effort
-    return "max"
+def effort_of(budget: int) -> Effort | None:
+    """The level that stands for a budget of thinking tokens; None where the model is to decide (a negative one)."""
+    if budget < 0:
+        return None
+    return next((effort for most, effort in BUDGETS if budget <= most), "xhigh")
 
 
 # --- why an answer ended
@@ -67,7 +66,7 @@ FINISHES: dict[StopReason, str] = {
 
 
 def stop_of(finish: str, called: bool) -> StopReason:
-    """The hub's word for a `finish_reason`. A tool forced by name ends with `stop`, so calls are counted by `called`."""
+    """The hub's word for a `finish_reason`. A tool forced by name ends with `stop`, so the calls decide."""
     reason = STOPS.get(finish, "stop")
     return "tool_calls" if called and reason == "stop" else reason
 
@@ -307,9 +306,7 @@ def image_in(url: str, detail: str | None, cache: Raw | None = None) -> Image | 
     return Image(media_type=parts[0] or sniff(parts[1]), data=parts[1], detail=detail, cache=cache)
 
 
-def document_in(
-    data: str | None, file_id: str | None, name: str | None, cache: Raw | None = None
-) -> Document | None:
+def document_in(data: str | None, file_id: str | None, name: str | None, cache: Raw | None = None) -> Document | None:
     """A file part; its data is a data URL, bare base64 (a PDF), or a URL with OpenRouter. None when it is nothing."""
     if file_id is not None:
         return Document(file_id=file_id, name=name, cache=cache)

@@ -1,11 +1,24 @@
 """Vendors, as data: where a vendor is, which dialects it speaks and how it wants to be asked.
 
-Adding one is a file with a `PROVIDER` and its row in `PROVIDERS`, plus the recorded fixture that shows its quirks.
+A vendor of the OpenAI-compatible field is a row in `compatible.py`; one with a dialect or a credential of its own is a
+file with a `PROVIDER`. `PROVIDERS` are the kinds a config may name. `TRANSLATED` are those that speak no dialect of
+OpenAI: served only through a translation.
 """
 
-from fastgw.providers import azure, openai, openai_compatible
+from fastgw.providers import anthropic, azure, compatible, gemini, openai, openai_compatible
 from fastgw.providers.base import Provider
 
 PROVIDERS: dict[str, Provider] = {
-    module.PROVIDER.kind: module.PROVIDER for module in (openai, azure, openai_compatible)
+    one.kind: one for one in (openai.PROVIDER, azure.PROVIDER, openai_compatible.PROVIDER, *compatible.ROWS)
 }
+TRANSLATED: dict[str, Provider] = {module.PROVIDER.kind: module.PROVIDER for module in (anthropic, gemini)}
+
+
+def list_providers() -> list[Provider]:
+    """Every vendor that can be served, in the order of the documentation."""
+    return list(PROVIDERS.values())
+
+
+def show_provider(kind: str) -> Provider | None:
+    """The vendor of this kind, or None."""
+    return PROVIDERS.get(kind)

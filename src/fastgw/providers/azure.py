@@ -12,4 +12,6 @@ PROVIDER = Provider(
     auth_header="api-key",
     auth_scheme="",
     api_version="2024-10-21",
+    title="Azure OpenAI (deployments)",
+    docs="https://learn.microsoft.com/azure/ai-foundry/openai/reference",
 )

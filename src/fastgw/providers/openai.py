@@ -11,4 +11,7 @@ PROVIDER = Provider(
         "openai_embeddings": "/embeddings",
     },
     key_env="OPENAI_API_KEY",
+    tested=True,
+    title="OpenAI",
+    docs="https://platform.openai.com/docs/api-reference",
 )

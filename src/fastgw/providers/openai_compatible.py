@@ -10,4 +10,7 @@ PROVIDER = Provider(
         "openai_embeddings": "/embeddings",
     },
     key_required=False,
+    tested=True,
+    title="Any OpenAI-compatible server",
+    docs="https://platform.openai.com/docs/api-reference",
 )
