@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.hotpath import EVENTS
 
-CALLS: Final = 400
+CALLS: Final = 1_000
 FALLBACK_CALLS: Final = 4_000
 FALLBACK_RUNS: Final = 7
 TIMEOUT_S: Final = 240

@@ -35,6 +35,8 @@ URLS = {
 KINDS = ("input", "output", "cached", "cache_write", "reasoning")
 PICO_PER_DOLLAR_A_MILLION = 10**6
 MAX_BYTES = 700_000
+# Dollars per million tokens. Nothing costs this much; a price that does was written per thousand or per call.
+SLIP = 1_000
 
 # kind of provider: its names in genai-prices, its names in litellm.
 WHERE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -184,7 +186,12 @@ def merge(genai: list[Model], litellm: list[Model], *, free: bool = False) -> li
         taken.update(aliases)
         if aliases:
             rows[one.id]["aliases"] = sorted(aliases)
-    return [rows[name] for name in sorted(rows)]
+    return [rows[name] for name in sorted(rows) if tells(rows[name])]
+
+
+def tells(one: dict[str, Any]) -> bool:
+    """Whether a row says more than that there is such a name."""
+    return "price" in one or "context" in one
 
 
 def _matching(genai: list[Model], name: str) -> Model | None:
@@ -194,7 +201,8 @@ def _matching(genai: list[Model], name: str) -> Model | None:
 def row(litellm: Model | None, genai: Model | None, free: bool) -> dict[str, Any]:
     """A row of the catalogue from what either source says; defaults are left out, as the reader puts them back."""
     one, other = litellm or genai, genai or litellm
-    assert one is not None and other is not None
+    if one is None or other is None:
+        raise ValueError("a row needs a source")
     price, source = chosen(litellm, genai, free)
     found = {
         "model": one.id,
@@ -218,10 +226,10 @@ def chosen(litellm: Model | None, genai: Model | None, free: bool) -> tuple[list
     ours = pico(genai, free=True) if genai else None
     theirs = pico(litellm, free=free) if litellm else None
     if ours is None:
-        return theirs, "litellm" if litellm else "genai-prices"
+        return theirs, "litellm" if litellm else "genai"
     if theirs is None:
-        return ours, "genai-prices"
-    return ours, "both" if ours[:2] == theirs[:2] else "genai-prices, litellm differs"
+        return ours, "genai"
+    return ours, "both" if ours[:2] == theirs[:2] else "genai, litellm differs"
 
 
 def pico(model: Model, *, free: bool) -> list[int | None] | None:
@@ -233,7 +241,7 @@ def pico(model: Model, *, free: bool) -> list[int | None] | None:
     prices = model.prices
     if "input" not in prices or ("output" not in prices and model.mode not in ("embedding", "rerank", "moderation")):
         return None
-    if not free and not any(prices.values()):
+    if (not free and not any(prices.values())) or max(prices.values()) > SLIP:
         return None
     plain = _round(prices["input"])
     found = [
@@ -262,8 +270,6 @@ def odd(rows: list[dict[str, Any]]) -> list[str]:
             found.append(f"{one['model']}: output is {output / plain:.2f} times input")
         if cached > plain:
             found.append(f"{one['model']}: a cached token costs more than a fresh one")
-        if max(price[:2]) > 10**9:
-            found.append(f"{one['model']}: more than $1,000 a million tokens")
     return found
 
 

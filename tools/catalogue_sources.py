@@ -123,6 +123,8 @@ def _literal(node: ast.AST | None) -> Any:
         if name == "datetime.date":
             return date(*(_literal(one) for one in node.args))
         return {"_": name, **{one.arg: _literal(one.value) for one in node.keywords}}
+    if isinstance(node, ast.Attribute):
+        return ast.unparse(node)
     raise ValueError(f"unexpected in the source: {ast.dump(node)[:80] if node else node}")
 
 

@@ -115,6 +115,7 @@ _CALLING_FIELDS = frozenset(name for name in _Calling.__struct_encode_fields__)
 _ROLES = frozenset(("user", "function", "tool", "", None))
 EFFORTS: dict[str, Effort] = {"MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "XHIGH": "xhigh"}
 TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+_HINTS = frozenset(("labels", "store"))
 _TEXT_ONLY = (b'["TEXT"]', b'["text"]')
 NULL = b"null"
 
@@ -135,7 +136,7 @@ def read_request(body: bytes, *, model: str | None = None, stream: bool | None =
     chat = Chat(name, _Turns().read(request), NAME, stream=bool(stream))
     for key, raw in fields.items():
         if key not in _BODY_FIELDS and bytes(raw) != NULL:
-            chat.extra[key] = raw
+            (chat.hints if key in _HINTS else chat.extra)[key] = raw
     if request.tools:
         _tools(request.tools, chat)
     if request.tool_config:
@@ -350,9 +351,9 @@ def _generation_config(raw: Raw, chat: Chat) -> None:
     chat.presence_penalty, chat.frequency_penalty = config.presence_penalty, config.frequency_penalty
     chat.logprobs, chat.top_logprobs = config.response_logprobs, config.logprobs
     for key, value in fields.items():
-        plain = key == "responseModalities" and bytes(one_line(value)).replace(b" ", b"") in _TEXT_ONLY
-        if key not in _CONFIG_FIELDS and not plain and bytes(value) != NULL:
-            chat.extra[f"generationConfig.{key}"] = value
+        if key not in _CONFIG_FIELDS and bytes(value) != NULL:
+            plain = key == "responseModalities" and one_line(value).replace(b" ", b"") in _TEXT_ONLY
+            (chat.hints if plain else chat.extra)[f"generationConfig.{key}"] = value
     if config.thinking_config is not None:
         chat.reasoning = _reasoning(config.thinking_config)
     if config.response_mime_type is not None or config.response_schema is not None or config.response_json_schema:

@@ -2,7 +2,7 @@
 
 `Target.features` says what a server takes beyond the plain API:
 `cache_control` (marks on parts, as OpenRouter takes them), `prompt_cache_breakpoint` (OpenAI's own, newer models),
-`reasoning_content` and `reasoning_details` (thinking of earlier turns comes back), `extra_content` (signatures of calls),
+`reasoning_content` and `reasoning_details` (thinking of earlier turns comes back), `extra_content` (calls' signatures),
 `reasoning` (OpenRouter's object with a budget), `tool_images` (images in tool results), `file_urls`, `top_k`,
 `max_tokens` (the old name of the limit, and the only one), `system_only` (no `developer` role), `prefix` (an assistant
 message at the end is to be continued), `many_stops` (more than four stop sequences).

@@ -51,7 +51,7 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
     call.status = reply.status
     try:
         await _pass(call, reply, tap, headers, heartbeat)
-        failure = None if tap.complete or tap.failed else _cut("the upstream ended the stream before its end")
+        failure = _cut("the upstream ended the stream before its end")
     except UpstreamError as error:
         failure = error
     except ValueError as error:
@@ -59,7 +59,8 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
     finally:
         if exchange.started:
             account(call, dialect, tap.usage, tap.events)
-    if failure is not None:
+    # How the connection ended no longer matters once the stream's own end, or an error of its own, has passed.
+    if not tap.complete and not tap.failed:
         if not exchange.started:
             raise failure
         call.error = failure.row.code

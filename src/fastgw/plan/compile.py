@@ -16,6 +16,7 @@ from fastgw._core import table as shared
 from fastgw.plan import config as written
 from fastgw.plan import prices, units
 from fastgw.plan.config import ConfigErrors
+from fastgw.plan.egress import from_environment
 from fastgw.plan.plan import (
     Key,
     Model,
@@ -168,8 +169,12 @@ class _Compiler:
                 f"{path}.base_url: must be http(s)://host[:port][/path], without user, query or fragment"
             )
             return None
-        if one.proxy is not None:
-            self.attempt(f"{path}.proxy", parse_proxy, one.proxy, default=None)
+        # `proxy: ""` asks for a direct connection whatever the environment says.
+        proxy = (
+            one.proxy if one.proxy is not None else from_environment(self.loaded.environ, parts.scheme, parts.hostname)
+        )
+        if proxy:
+            self.attempt(f"{path}.proxy", parse_proxy, proxy, default=None)
         if one.client_key is not None and one.client_cert is None:
             self.errors.append(f"{path}.client_key: needs `client_cert` beside it")
         for field in ("ca_file", "client_cert", "client_key"):
@@ -183,7 +188,7 @@ class _Compiler:
             scheme=parts.scheme,
             host=parts.hostname,
             port=port,
-            proxy=one.proxy,
+            proxy=proxy or None,
             ca_file=one.ca_file,
             client_cert=one.client_cert,
             client_key=one.client_key,
@@ -338,7 +343,7 @@ class _Compiler:
 
     def key(self, path: str, one: written.Key | written.StoredKey, hashed: bytes, models: set[str]) -> Key:
         self.check_name(f"{path}.name", one.name)
-        exact, patterns = self.access(f"{path}.models", one.models, models)
+        exact, patterns = self.access(f"{path}.models", one.models, models, strict=isinstance(one, written.Key))
         expires = None
         if one.expires is not None:
             expires = self.attempt(f"{path}.expires", _epoch, one.expires, default=0.0)
@@ -354,14 +359,15 @@ class _Compiler:
         )
 
     def access(
-        self, path: str, names: list[str] | None, models: set[str]
+        self, path: str, names: list[str] | None, models: set[str], *, strict: bool
     ) -> tuple[frozenset[str] | None, tuple[str, ...]]:
         if names is None or "*" in names:
             return None, ()
         patterns = tuple(name[:-1] for name in names if name.endswith("*"))
         exact = frozenset(name for name in names if not name.endswith("*"))
-        # A name below a wildcard model (openai/gpt-4o) stands in no list of models.
-        for name in sorted(exact - models):
+        # A name below a wildcard model (openai/gpt-4o) stands in no list of models. A stored key may name a model that
+        # the config has since lost: it opens nothing, and must not stand in the way of every later config.
+        for name in sorted(exact - models) if strict else ():
             if f"{name.partition('/')[0]}/*" not in models and "*" not in models:
                 self.errors.append(f"{path}: unknown model {name!r}; known: {', '.join(sorted(models)) or 'none'}")
         return exact, patterns

@@ -43,6 +43,7 @@ class Loaded(Struct):
     config: Config
     stored: list[tuple[str, StoredKey]]
     files: list[str]
+    environ: dict[str, str] = {}
     wildcard_kinds: tuple[str, ...] = ()
 
 
@@ -58,6 +59,8 @@ def load(sources: Sources) -> Loaded:
     kinds: tuple[str, ...] = ()
     if sources.config is not None:
         config, files = _from_file(Path(sources.config), sources.environ)
+        if not config.models:  # also what a file looks like that is just being written anew
+            errors.append("(nothing to serve): the config names no models")
     elif sources.demo:
         config = _demo(sources)
     else:
@@ -69,7 +72,7 @@ def load(sources: Sources) -> Loaded:
     stored = [row for file in stored_files for row in _stored(file, errors, required=file is not stored_files[0])]
     if errors:
         raise ConfigErrors(errors)
-    return Loaded(config, stored, [str(file) for file in (*files, *stored_files)], kinds)
+    return Loaded(config, stored, [str(file) for file in (*files, *stored_files)], sources.environ, kinds)
 
 
 def watched(sources: Sources) -> list[str]:
