@@ -3,7 +3,7 @@
 Two kinds of figures, each held against `baseline.json` beside this file:
 
 - `instructions`: of one call and of one relayed event in the hot path, as multiples of a reference loop counted in the
-  same run. They repeat to a thousandth whatever else the machine does, so that 5 % is a slow-down and not the weather.
+  same run. They repeat to a hundredth whatever else the machine does, so that 5 % is a slow-down and not the weather.
   They belong to one build of Python; another one is held to its nearest relative's figures with a wider margin. Where
   valgrind is missing, the same in time and with a margin for noise.
 - `ratios`: CPU of fastgw over CPU of nginx on the same work in the same minutes, over sockets, the median of five

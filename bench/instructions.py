@@ -1,8 +1,8 @@
 """What the hot path costs, counted: instructions under callgrind where valgrind is, else time against a reference loop.
 
-Counts repeat to about one in a thousand whatever else the machine does, so that a gate of five in a hundred neither
-cries wolf nor sleeps. They hold for one build of the interpreter: `environment` names it, and figures are compared as
-multiples of a reference loop counted in the same run.
+Counts repeat to about one in a hundred whatever else the machine does (what is left is when batches of log lines end
+and when memory is collected), so that a gate of five in a hundred neither cries wolf nor sleeps. They hold for one
+build of the interpreter: `environment` names it. Figures are compared as multiples of a reference loop of the same run.
 """
 
 import os

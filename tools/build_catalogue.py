@@ -3,8 +3,9 @@
     python tools/build_catalogue.py [--genai WHEEL --litellm WHEEL] [--as-of YYYY-MM-DD] [--check]
 
 Without paths the pinned versions are downloaded (`pip download --no-deps`) into a directory that is thrown away. The
-result depends on the two data files and the date alone. Prices: both sources agree, or genai-prices is taken (its
-prices have dates and are checked against the vendors' pages) and the row says so, or one of them has the model alone.
+result depends on the two data files and the date alone. Prices: both sources agree; or genai-prices is taken (its
+prices have dates and refer to the vendors' pages) and the row says that the other differs; or only one of them has a
+price under the very name of the model.
 """
 
 import argparse
@@ -151,7 +152,8 @@ def build(genai: dict[str, list[Model]], litellm: dict[str, list[Model]]) -> dic
     for kind, (ours, theirs) in WHERE.items():
         first = [one for name in ours for one in _renamed(kind, name, genai.get(name, ()))]
         second = [one for name in theirs for one in _renamed(kind, name, litellm.get(name, ()))]
-        found[kind] = merge(first, second, free=kind == "openrouter")
+        if models := merge(first, second, free=kind == "openrouter"):
+            found[kind] = models
     return found
 
 
@@ -176,10 +178,10 @@ def merge(genai: list[Model], litellm: list[Model], *, free: bool = False) -> li
     rows: dict[str, dict[str, Any]] = {}
     for one in litellm:
         if one.id not in rows:
-            rows[one.id] = row(one, next((m for m in genai if one.id == m.id), None) or _matching(genai, one.id), free)
+            rows[one.id] = row(one, *_in(genai, one.id), free=free)
     for one in genai:
         if one.id not in rows:
-            rows[one.id] = row(None, one, free)
+            rows[one.id] = row(None, one, named=True, free=free)
     taken = set(rows)
     for one in genai:
         aliases = [name for name in dict.fromkeys(one.aliases) if name not in taken]
@@ -194,16 +196,20 @@ def tells(one: dict[str, Any]) -> bool:
     return "price" in one or "context" in one
 
 
-def _matching(genai: list[Model], name: str) -> Model | None:
-    return next((one for one in genai if one.matches(name)), None)
+def _in(genai: list[Model], name: str) -> tuple[Model | None, bool]:
+    """The model that goes by `name`, and whether by that very name (a pattern may cover what is priced otherwise)."""
+    for one in genai:
+        if name == one.id or name in one.aliases:
+            return one, True
+    return next((one for one in genai if one.matches(name)), None), False
 
 
-def row(litellm: Model | None, genai: Model | None, free: bool) -> dict[str, Any]:
+def row(litellm: Model | None, genai: Model | None, named: bool, *, free: bool) -> dict[str, Any]:
     """A row of the catalogue from what either source says; defaults are left out, as the reader puts them back."""
     one, other = litellm or genai, genai or litellm
     if one is None or other is None:
         raise ValueError("a row needs a source")
-    price, source = chosen(litellm, genai, free)
+    price, source = chosen(litellm, genai, named, free=free)
     found = {
         "model": one.id,
         "mode": one.mode or "chat",
@@ -215,21 +221,25 @@ def row(litellm: Model | None, genai: Model | None, free: bool) -> dict[str, Any
         "deprecated": one.deprecated or other.deprecated,
         "price": price,
         "source": source,
-        "caveats": sorted((genai if source != "litellm" and genai else one).caveats) if price else [],
+        "caveats": sorted((genai if genai and source != "litellm" else one).caveats) if price else [],
     }
     defaults = {"mode": "chat", "context": 0, "output": 0, "in": ["text"], "out": ["text"], "source": "both"}
     return {name: value for name, value in found.items() if value not in (None, [], "") and defaults.get(name) != value}
 
 
-def chosen(litellm: Model | None, genai: Model | None, free: bool) -> tuple[list[int | None] | None, str]:
-    """The price in pico-dollars per token by KINDS, and whose it is."""
+def chosen(
+    litellm: Model | None, genai: Model | None, named: bool, *, free: bool
+) -> tuple[list[int | None] | None, str]:
+    """The price in pico-dollars per token by KINDS, and whose it is. `named`: genai-prices has the very name."""
     ours = pico(genai, free=True) if genai else None
     theirs = pico(litellm, free=free) if litellm else None
     if ours is None:
         return theirs, "litellm" if litellm else "genai"
     if theirs is None:
         return ours, "genai"
-    return ours, "both" if ours[:2] == theirs[:2] else "genai, litellm differs"
+    if ours[:2] == theirs[:2]:
+        return ours, "both"
+    return (ours, "genai, litellm differs") if named else (theirs, "litellm")
 
 
 def pico(model: Model, *, free: bool) -> list[int | None] | None:

@@ -42,7 +42,7 @@ class _Source(Struct):
 
 
 def from_blob(blob: Blob) -> Media:
-    """inlineData as a part of the hub."""
+    """An inlineData as a part of the hub."""
     kind, data = blob.mime_type or "", plain_base64(blob.data or "")
     if kind.startswith("image/") or not kind:
         return Image(media_type=kind, data=data)
@@ -53,7 +53,7 @@ def from_blob(blob: Blob) -> Media:
 
 
 def from_file(file: FileData) -> Media:
-    """fileData as a part of the hub."""
+    """A fileData as a part of the hub."""
     kind = file.mime_type or _guessed(file.file_uri or "") or ""
     if kind.startswith("image/"):
         return Image(media_type=file.mime_type or "", url=file.file_uri)

@@ -178,7 +178,7 @@ class _Turns:
         return turns
 
     def _parts(self, raws: list[Raw], path: str, model: bool) -> list[HubPart]:
-        parts = []
+        parts: list[HubPart] = []
         for n, raw in enumerate(raws):
             try:
                 part = _read_part(raw)

@@ -20,8 +20,9 @@ from fastgw.dialects.gemini_wire import UNREADABLE, encode, read_list, read_obje
 from fastgw.dialects.hub import Invalid, Unsupported
 
 KEPT = frozenset(
-    "type title description nullable enum items properties required anyOf minItems maxItems minimum maximum minLength "
-    "maxLength minProperties maxProperties pattern default example propertyOrdering format".split()
+    ("type", "title", "description", "nullable", "enum", "items", "properties", "required", "anyOf", "minItems")
+    + ("maxItems", "minimum", "maximum", "minLength", "maxLength", "minProperties", "maxProperties", "pattern")
+    + ("default", "example", "propertyOrdering", "format")
 )
 _SILENT = frozenset(("$schema", "$id", "$comment", "$anchor", "$defs", "definitions", "additionalProperties"))
 _FORMATS = frozenset(("enum", "date-time", "float", "double", "int32", "int64"))
@@ -130,7 +131,7 @@ def _resolve(name: str, walk: _Walk, field: str) -> Fields:
 
 
 def _merged(fields: Fields, walk: _Walk, field: str) -> Fields:
-    """`allOf` joined with what stands beside it: properties and requirements add up, otherwise the later word counts."""
+    """`allOf` joined with what stands beside it: properties and requirements add up, else the first counts."""
     result = {key: raw for key, raw in fields.items() if key != "allOf"}
     properties = read_object(result["properties"]) if "properties" in result else {}
     required = read_list(result["required"]) if "required" in result else []
@@ -256,7 +257,8 @@ def _finish(result: Fields, fields: Fields, remarks: list[str]) -> None:
 def has_properties(schema: Raw) -> bool:
     """Whether an object schema has any property: Gemini refuses `parameters` without."""
     fields = read_object(schema)
-    return not (bytes(fields.get("type", b"")).lower() == b'"object"' and bytes(fields.get("properties", b"{}")) == b"{}")
+    plain = bytes(fields.get("type", b"")).lower() == b'"object"'
+    return not plain or bytes(fields.get("properties", b"{}")) != b"{}"
 
 
 def to_json_schema(schema: Raw, field: str) -> Raw:

@@ -10,25 +10,22 @@ Features of a target that change what is written:
 - `fetch_urls`: it fetches any URL.
 
 Choices made here: system messages before the first turn, and later ones unless `Target.mid_system`, go into
-systemInstruction; with it they stay in place as user contents. Results of one turn stand together in one content, in the order
-of the calls. Another provider's thinking goes along as text and without its signature, its redacted thinking not at
+systemInstruction; with it they stay in place as user contents. Results of one turn stand together in one content, in
+the order of the calls. Another provider's thinking goes along as text and without its signature, its redacted thinking not at
 all. What bears on no answer (cache marks, names, `user`, `metadata`) is left out and listed in `Target.dropped`
 without being refused; all else that Gemini cannot do is given up by name.
 """
 
 import re
 
-import msgspec
 from msgspec import Raw
 
 from fastgw.dialects.gemini_media import to_part
 from fastgw.dialects.gemini_schema import has_properties, subset
 from fastgw.dialects.gemini_wire import (
-    EMPTY,
     MADE_UP,
     NAME,
     SKIP_VALIDATOR,
-    UNREADABLE,
     Content,
     FunctionCall,
     FunctionResponse,
@@ -38,7 +35,6 @@ from fastgw.dialects.gemini_wire import (
     encode,
     own_signature,
     read_object,
-    read_str,
 )
 from fastgw.dialects.hub import (
     Audio,
@@ -82,7 +78,8 @@ LEVELS: dict[Effort, str] = {
     "max": "HIGH",
 }
 """Levels for an effort. `none` cannot be had from a model with levels: it is given up, and MINIMAL comes nearest."""
-TIERS = {"default": "standard", "standard_only": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
+TIERS = {"default": "standard", "standard": "standard", "standard_only": "standard", "flex": "flex"}
+TIERS["priority"] = "priority"
 MAX_STOPS = 5
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}\Z")
 _MEDIA = frozenset((Image, Audio, Document))
@@ -366,8 +363,7 @@ def _tool_choice(choice: ToolChoice, body: dict[str, object], target: Target) ->
 
 
 def _generation_config(chat: Chat, target: Target) -> dict[str, object]:
-    config: dict[str, object] = {}
-    for key, value in (
+    scalars = (
         ("temperature", chat.temperature),
         ("topP", chat.top_p),
         ("topK", chat.top_k),
@@ -377,9 +373,8 @@ def _generation_config(chat: Chat, target: Target) -> dict[str, object]:
         ("frequencyPenalty", chat.frequency_penalty),
         ("responseLogprobs", chat.logprobs),
         ("logprobs", chat.top_logprobs),
-    ):
-        if value is not None:
-            config[key] = value
+    )
+    config: dict[str, object] = {key: value for key, value in scalars if value is not None}
     if chat.stop:
         if len(chat.stop) > MAX_STOPS:
             target.give_up("stop", f"at most {MAX_STOPS} stop sequences")
@@ -407,7 +402,7 @@ def _reasoning(reasoning: Reasoning, config: dict[str, object], target: Target) 
     effort, budget = reasoning.effort, reasoning.budget
     if "thinking_level" in target.features:
         if effort is None and budget is not None:
-            effort = "none" if budget == 0 else next((e for e in ("low", "medium") if budget <= BUDGETS[e]), "high")  # type: ignore[index,assignment]
+            effort = "none" if budget == 0 else "low" if budget <= 1024 else "medium" if budget <= 8192 else "high"
         if effort is not None:
             if effort == "none":
                 target.give_up("reasoning_effort", "the model cannot be kept from thinking")

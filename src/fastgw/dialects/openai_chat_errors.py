@@ -202,7 +202,7 @@ def _cause(status: int, code: str, kind: str, message: str) -> str:
 
 
 def write(problem: Problem) -> tuple[int, bytes]:
-    """Status and body for a client. A provider's message about the gateway's own key is not repeated: it holds parts."""
+    """Status and body for a client. A message about the gateway's own key is not repeated: it holds parts of it."""
     row = ROWS.get(problem.cause, ROWS["server"])
     auth = problem.cause == "auth"
     code = problem.code

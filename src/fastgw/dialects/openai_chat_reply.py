@@ -96,7 +96,7 @@ read_part = msgspec.json.Decoder(PartIn).decode
 
 
 def read(body: bytes) -> Reply:
-    """A provider's whole answer. Raises hub.Failed when it is an error in the place of one, ValueError when it is none."""
+    """A provider's whole answer. Raises hub.Failed for an error in the place of one, ValueError for neither."""
     try:
         seen = _read_reply(body)
     except RecursionError:

@@ -155,10 +155,11 @@ def stop_of(response: ResponseIn, *, calls: bool) -> tuple[StopReason | None, st
 def read_reply(body: bytes) -> Reply:
     """See `Codec.read_reply`. Raises hub.Failed for a failed response."""
     response = read_response(body)
-    if response.output is None and response.status is None and response.error is None:
-        raise ValueError("the reply is no response")
-    if response.status == "failed":
+    failed = response.error is not None and bytes(response.error) != b"null"
+    if response.status == "failed" or (failed and response.output is None):
         raise Failed(problem_of(told(response.error)))
+    if response.output is None and response.status is None:
+        raise ValueError("the reply is no response")
     parts, logprobs = output_parts(response.output or [])
     stop, native = stop_of(response, calls=any(type(part) is ToolCall for part in parts))
     return Reply(
@@ -293,7 +294,7 @@ class _Output:
         elif kind is Opaque and part.dialect == NAME:  # type: ignore[union-attr]
             self.items.append(part.raw)  # type: ignore[union-attr]
         elif kind is Image and part.data is not None:  # type: ignore[union-attr]
-            self.items.append(ImageItem(self._id("ig"), part.data))  # type: ignore[union-attr,arg-type]
+            self.items.append(ImageItem(self._id("ig"), part.data))  # type: ignore[union-attr]
 
     def _call(self, call: ToolCall) -> None:
         if call.signature is not None:

@@ -90,11 +90,10 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the last wall: one call fails, the worker goes on
             await self._failed(call, dialect, error)
         finally:
-            call.done = True
+            self._settle(call)
             self.watch.remove(call)
             if call.reply is not None:
                 call.reply.close()
-            self.ledger.settle(call)
 
     async def _run(self, call: Call, match: Match) -> None:
         live, dialect = call.live, match.endpoint.dialect
@@ -106,15 +105,27 @@ class Pipeline:
             check(call)
         reply = await attempts.send(call, dialect, body)
         if not call.stream or reply.status >= 400:
-            await relay.whole(call, dialect, reply)
+            await self._respond(call, *relay.whole(call, dialect, reply))
             return
         if not _is_event_stream(reply.header(b"content-type")):
             # Some servers answer a streamed request with one JSON document; it is passed on as what it is.
             reply.body = await reply.rest(MAX_UNSTREAMED)
-            await relay.whole(call, dialect, reply)
+            await self._respond(call, *relay.whole(call, dialect, reply))
             return
         tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
         await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
+        self._settle(call)
+        await call.exchange.close()
+
+    def _settle(self, call: Call) -> None:
+        """Record the call, once, and before the end of its answer: who has the answer can count on the record."""
+        if not call.done:
+            call.done = True
+            self.ledger.settle(call)
+
+    async def _respond(self, call: Call, head: Headers, body: bytes) -> None:
+        self._settle(call)
+        await call.exchange.respond(call.status, head, body)
 
     def _scan(self, call: Call) -> headers.Scan:
         options = call.live.options
@@ -149,6 +160,7 @@ class Pipeline:
     async def _refuse(self, call: Call, dialect: Dialect | None, error: GatewayError) -> None:
         call.status, call.error = error.status, error.row.code
         if call.exchange.started:
+            self._settle(call)
             if error.kind != "client_closed":
                 await call.exchange.close()
             return
@@ -156,13 +168,14 @@ class Pipeline:
             # It may have closed its sending side only, or sent what cannot be read on: then this is its answer.
             error = GatewayError("bad_request", "The connection was closed before the answer, or the body broke off.")
             head, body = error_answer(call, dialect, error)
+            self._settle(call)
             await call.exchange.respond(error.status, [*head, CLOSE], body)
             return
         head, body = error_answer(call, dialect, error)
         if error.kind in ("request_too_large", "request_timeout", "shutting_down"):
             head.append(CLOSE)
         call.bytes_out = len(body)
-        await call.exchange.respond(error.status, head, body)
+        await self._respond(call, head, body)
 
     async def _interrupted(self, call: Call, dialect: Dialect) -> None:
         """The task was cancelled: by `call.abandon`, whose cause decides, or by the loop that is being closed."""
@@ -199,14 +212,14 @@ class Pipeline:
             call.status = status
             head: Headers = [JSON]
             add_facts(call, head)
-            await exchange.respond(status, head, body)
+            call.bytes_out = len(body)
+            await self._respond(call, head, body)
         except GatewayError as error:
             await self._refuse(call, None, error)
         except Exception as error:  # noqa: BLE001 - as above
             await self._failed(call, None, error)
         finally:
-            call.done = True
-            self.ledger.settle(call)
+            self._settle(call)
 
     def _answer(self, call: Call, match: Match | None) -> tuple[int, bytes]:
         exchange = call.exchange

@@ -30,18 +30,18 @@ def price_of(call: Call, usage: Usage) -> int | None:
     return None if price is None else prices.cost_nano(price, usage)
 
 
-async def whole(call: Call, dialect: Dialect, reply: Reply) -> None:
-    """A complete reply, its bytes untouched."""
+def whole(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, bytes]:
+    """The head and body of an answer that passes a complete reply on, its bytes untouched."""
     body = reply.body
     if reply.status < 300:
         account(call, dialect, dialect.usage(body))
     call.status = reply.status
     call.bytes_out = len(body)
-    await call.exchange.respond(reply.status, upstream_headers(call, reply), body)
+    return upstream_headers(call, reply), body
 
 
 async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat: float) -> None:
-    """A streamed reply, sent event by event; nothing is sent before the upstream's first event.
+    """A streamed reply, sent event by event but not ended; nothing is sent before the upstream's first event.
 
     Raises UpstreamError while nothing was sent yet; later failures are told inside the stream, which then ends
     without the dialect's own end.
@@ -67,7 +67,6 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
         await exchange.send(dialect.stream_error(failure, call.id))
     elif tap.failed:
         call.error = "upstream_error_event"
-    await exchange.close()
 
 
 async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat: float) -> None:
