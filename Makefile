@@ -4,7 +4,7 @@
 #   make run     start a gateway on 127.0.0.1:4000        make test   all tests, then the pure-Python twins
 #   make lint    style, types, house rules                make fmt    format and mend what can be mended
 #   make check   lint, AddressSanitizer, speed gates      make bench  measure against nginx and HAProxy
-#   make soak    long seeded runs, by hand                make clean  remove what was built
+#   make clean   remove what was built
 VENV  ?= .venv
 TESTS ?= tests
 # Two: what the smallest CI machine has.
@@ -19,7 +19,7 @@ ASAN  := build/asan-lib
 READY := $(if $(wildcard $(VENV)/.dev),$(VENV)/.native,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt check bench bench-gate soak clean asan native
+.PHONY: run test lint fmt check bench bench-gate clean asan native
 
 run: $(READY)
 	@$(BIN)/python tools/native.py
@@ -63,10 +63,6 @@ bench-gate: $(VENV)/.native
 bench: $(VENV)/.native
 	$(APT) bench
 	$(BIN)/python -m bench
-
-soak: $(VENV)/.native
-	$(APT) bench
-	$(BIN)/python -m bench.soak
 
 native: $(VENV)/.native
 

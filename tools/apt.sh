@@ -38,6 +38,7 @@ for group in "$@"; do
         need nginx-light command -v nginx
         need haproxy command -v haproxy
         need wrk command -v wrk
+        need valgrind command -v valgrind
         ;;
     *) need "$group" dpkg -s "$group" ;;
     esac

@@ -95,6 +95,15 @@ def test_a_damaged_word_blocks_no_longer_than_the_rule(core, junk):
     assert core.table.take(sets, 1, NOW) == (0, SECOND, 0, 0, 10 * SECOND)
     core.write_gcra(slot, junk)
     assert core.table.take(sets, 4, NOW)[:2] == (0, 4 * SECOND)
+    assert core.table.take(sets, 4, NOW + 4 * SECOND)[0] == -1, "who waited as told is served"
+
+
+def test_a_limit_made_wider_lets_on_at_its_own_rate(core):
+    slot = core.slot()
+    core.table.take((core.rule(30 * SECOND, 2, slot),), 2, NOW)
+    wider = (core.rule(SECOND, 2, slot),)
+    assert core.table.take(wider, 1, NOW)[:2] == (0, SECOND)
+    assert core.table.take(wider, 1, NOW + SECOND)[0] == -1
 
 
 def test_a_lowered_limit_forgets_the_higher_ones_debt(core):

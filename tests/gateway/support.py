@@ -76,6 +76,9 @@ class Way:
         self.facts = facts("fast", provider, self.name)
         self.handles = Handles.find(SERIES, "fast", provider, self.name)
 
+    def price_for(self, model):
+        return self.price
+
     def head(self, dialect, model, forwarded, length):
         return b"%b %b %b %d" % (dialect.encode(), model.encode(), forwarded, length)
 

@@ -141,6 +141,9 @@ cdef inline bint charge(uint64_t *word, const Rule *rule, uint64_t need, uint64_
     while True:
         level[0] = level_of(tat, rule, now)
         if level[0] + need > rule.cap:
+            # A word beyond the clamp (damaged, or of a rule since changed) is put right, or the wait would not pass.
+            if tat > now + level[0] and not fgw_swap(word, &tat, now + level[0]):
+                continue
             return False
         if fgw_swap(word, &tat, now + level[0] + need):
             level[0] += need

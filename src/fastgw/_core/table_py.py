@@ -212,6 +212,9 @@ class Table:
                 word, level = self._word(rule), self._level(rule, now_ns)
                 verdict = _judge(verdict, place, rule, level, units, units)
                 if verdict[0] >= 0:
+                    # A word beyond the clamp is put right, or the wait that is told here would not pass.
+                    if words[word] > now_ns + level:
+                        words[word] = now_ns + level
                     for taken, before in reversed(undo):
                         words[taken] = before
                     return verdict

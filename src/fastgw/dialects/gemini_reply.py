@@ -18,6 +18,7 @@ from fastgw.dialects.gemini_media import from_blob, from_file, to_part
 from fastgw.dialects.gemini_wire import (
     BROKEN_ARGUMENTS,
     NAME,
+    NOTHING,
     Candidate,
     Content,
     FunctionCall,
@@ -109,12 +110,11 @@ class _Token(Struct):
 
 class _Logprobs(Struct):
     content: list[_Token] | None = None
-    refusal: Raw | None = None
+    refusal: Raw = NOTHING
 
 
 _read_logprobs = msgspec.json.Decoder(_Logprobs).decode
 _read_cited = msgspec.json.Decoder(_Cited).decode
-_read_many_cited = msgspec.json.Decoder(list[_Cited]).decode
 _NO_NUMBER = Raw(b"0.0")
 
 
@@ -124,9 +124,7 @@ def read_reply(body: bytes) -> Reply:
     if response.candidates is None and response.prompt_feedback is None and response.usage_metadata is None:
         raise ValueError("neither candidates nor promptFeedback")
     answers = response.candidates or []
-    choices = [
-        _choice(one, place if one.index is None else one.index, response) for place, one in enumerate(answers)
-    ]
+    choices = [_choice(one, place if one.index is None else one.index, response) for place, one in enumerate(answers)]
     if not choices and response.prompt_feedback is not None:
         choices.append(_blocked(response.prompt_feedback))
     usage = response.usage_metadata
@@ -256,7 +254,7 @@ def _add(parts: list[HubPart], part: Part) -> None:
 
 def opaque_kind(part: Part) -> str | None:
     """What a part that the hub has no noun for is, None when nothing is known of it."""
-    found = next((name for name in _OPAQUE if getattr(part, name) is not None), None)
+    found = next((name for name in _OPAQUE if getattr(part, name)), None)
     if found is None:
         return None
     first, *rest = found.split("_")
@@ -283,15 +281,17 @@ def read_citations(candidate: Candidate) -> list[bytes]:
                 chunk = chunks[at] if 0 <= at < len(chunks) else GroundingChunk()
                 page = chunk.web or chunk.retrieved_context or chunk.maps
                 if page is not None:
-                    found.append(encode(_Cited(cited_text=text or "", url=page.uri or "", title=page.title)))
+                    found.append(_citation(text or "", page.uri or "", page.title))
     cited = candidate.citation_metadata
     if cited is not None:
         found += [
-            encode(_Cited(cited_text="", url=one.uri, title=one.title))
-            for one in (cited.citation_sources or cited.citations or ())
-            if one.uri
+            _citation("", one.uri, one.title) for one in (cited.citation_sources or cited.citations or ()) if one.uri
         ]
     return found
+
+
+def _citation(text: str, url: str, title: str | None) -> bytes:
+    return encode(_Cited(cited_text=text, url=url, title=title, encrypted_index=""))
 
 
 def write_citations(found: list[Raw], start: int, end: int) -> Grounding | None:
@@ -336,9 +336,9 @@ def write_logprobs(raw: Raw) -> LogprobsResult | None:
     if content is None:
         return None
     return LogprobsResult(
-        [LogprobsCandidate(one.token, None, one.logprob) for one in content],
+        [LogprobsCandidate(one.token, NOTHING, one.logprob) for one in content],
         [
-            TopCandidates([LogprobsCandidate(top.token, None, top.logprob) for top in one.top_logprobs])
+            TopCandidates([LogprobsCandidate(top.token, NOTHING, top.logprob) for top in one.top_logprobs])
             for one in content
         ],
     )
@@ -404,7 +404,7 @@ def write_part(part: HubPart) -> Part | None:
     if kind is Text:
         return Part(part.text, thought_signature=signature_out(part.signature))  # type: ignore[union-attr]
     if kind is ToolCall:
-        return write_call(part.id, part.name, part.arguments, part.signature)  # type: ignore[union-attr]
+        return write_call(part.id, part.name, part.arguments, part.signature)  # type: ignore[union-attr,arg-type]
     if kind is Thinking:
         return write_thinking(part.text, part.signature, part.redacted)  # type: ignore[union-attr]
     if kind is Refusal:

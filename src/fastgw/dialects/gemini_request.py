@@ -19,6 +19,7 @@ from fastgw.dialects.gemini_names import canonical
 from fastgw.dialects.gemini_schema import to_json_schema
 from fastgw.dialects.gemini_wire import (
     NAME,
+    NOTHING,
     UNREADABLE,
     FunctionCall,
     FunctionResponse,
@@ -59,7 +60,7 @@ class _Body(Struct, rename="camel"):
     system_instruction: _Content | None = None
     tools: list[dict[str, Raw]] | None = None
     tool_config: dict[str, Raw] | None = None
-    generation_config: Raw | None = None
+    generation_config: Raw = NOTHING
     service_tier: str | None = None
     model: str | None = None
 
@@ -83,19 +84,19 @@ class _Config(Struct, rename="camel"):
     response_logprobs: bool | None = None
     logprobs: int | None = None
     response_mime_type: str | None = None
-    response_schema: Raw | None = None
-    response_json_schema: Raw | None = None
+    response_schema: Raw = NOTHING
+    response_json_schema: Raw = NOTHING
     thinking_config: _Thinking | None = None
 
 
 class _Declaration(Struct, rename="camel"):
     name: str
     description: str | None = None
-    parameters: Raw | None = None
-    parameters_json_schema: Raw | None = None
-    response: Raw | None = None
-    response_json_schema: Raw | None = None
-    behavior: Raw | None = None
+    parameters: Raw = NOTHING
+    parameters_json_schema: Raw = NOTHING
+    response: Raw = NOTHING
+    response_json_schema: Raw = NOTHING
+    behavior: Raw = NOTHING
 
 
 class _Calling(Struct, rename="camel"):
@@ -141,7 +142,7 @@ def read_request(body: bytes, *, model: str | None = None, stream: bool | None =
         _tools(request.tools, chat)
     if request.tool_config:
         _tool_config(request.tool_config, chat)
-    if request.generation_config is not None and bytes(request.generation_config) != NULL:
+    if request.generation_config and bytes(request.generation_config) != NULL:
         _generation_config(request.generation_config, chat)
     if request.service_tier not in (None, "", "unspecified", "SERVICE_TIER_UNSPECIFIED"):
         tier = str(request.service_tier).lower().removeprefix("service_tier_")
@@ -207,7 +208,7 @@ class _Turns:
     def _call(self, call: FunctionCall, signature: str | None, path: str) -> ToolCall:
         if not call.name:
             raise Invalid(f"{path}.name", "is missing")
-        arguments = "" if call.args is None or bytes(call.args) == NULL else arguments_text(call)
+        arguments = arguments_text(call)
         if arguments and not arguments.startswith("{"):
             raise Invalid(f"{path}.args", "must be an object")
         call_id = call.id or made_up_id("", 0, self._calls, call.name)
@@ -216,7 +217,7 @@ class _Turns:
         return ToolCall(call_id, call.name, arguments, signature_in(signature)[0] if signature else None)
 
     def _result(self, result: FunctionResponse, raw: Raw, path: str) -> HubPart:
-        if result.will_continue is not None or result.scheduling is not None:
+        if result.will_continue or result.scheduling:
             return Opaque(NAME, "functionResponse", raw)
         answered = next((one for one in self._pending if one[0] == result.id), None) if result.id else None
         if answered is None:
@@ -256,7 +257,7 @@ def _join(parts: list[HubPart], more: list[HubPart]) -> list[HubPart]:
 def _media(part: Part, raw: Raw, path: str) -> HubPart:
     """A medium; with settings of Gemini's own beside it, it is Gemini's own part."""
     own = (part.video_metadata, part.media_resolution, part.media_processing, part.part_metadata)
-    if part.thought_signature is not None or part.thought or any(raw is not None for raw in own):
+    if part.thought_signature is not None or part.thought or any(own):
         return Opaque(NAME, "inlineData" if part.inline_data is not None else "fileData", raw)
     if part.inline_data is not None:
         if not part.inline_data.data:
@@ -268,9 +269,9 @@ def _media(part: Part, raw: Raw, path: str) -> HubPart:
     return from_file(part.file_data)
 
 
-def _answer(response: Raw | None, path: str) -> tuple[list[HubPart], bool]:
+def _answer(response: Raw, path: str) -> tuple[list[HubPart], bool]:
     """The parts of a `response` and whether it is an error."""
-    if response is None or bytes(response) == NULL:
+    if not response or bytes(response) == NULL:
         return [], False
     data = bytes(response)
     if not data.startswith(b"{"):
@@ -306,14 +307,14 @@ def _tool(declared: _Declaration, path: str, chat: Chat) -> Tool:
             ("responseJsonSchema", declared.response_json_schema),
             ("behavior", declared.behavior),
         )
-        if raw is not None and bytes(raw) != NULL
+        if raw and bytes(raw) != NULL
     }
     if own:
         chat.extra[f"functionDeclarations.{declared.name}"] = Raw(msgspec.json.encode(own))
     schema = declared.parameters_json_schema
-    if schema is None and declared.parameters is not None and bytes(declared.parameters) != NULL:
+    if not schema and declared.parameters and bytes(declared.parameters) != NULL:
         schema = to_json_schema(declared.parameters, f"{path}.parameters")
-    return Tool(declared.name, declared.description, schema)
+    return Tool(declared.name, declared.description, schema or None)
 
 
 def _tool_config(config: dict[str, Raw], chat: Chat) -> None:
@@ -356,7 +357,7 @@ def _generation_config(raw: Raw, chat: Chat) -> None:
             (chat.hints if plain else chat.extra)[f"generationConfig.{key}"] = value
     if config.thinking_config is not None:
         chat.reasoning = _reasoning(config.thinking_config)
-    if config.response_mime_type is not None or config.response_schema is not None or config.response_json_schema:
+    if config.response_mime_type is not None or config.response_schema or config.response_json_schema:
         chat.format = _format(config, chat)
 
 
@@ -373,14 +374,14 @@ def _format(config: _Config, chat: Chat) -> Format | None:
     mime = config.response_mime_type or "text/plain"
     schema = config.response_json_schema
     if mime == "application/json":
-        if schema is None and config.response_schema is not None:
+        if not schema and config.response_schema:
             schema = to_json_schema(config.response_schema, "generationConfig.responseSchema")
-        return Format("schema", schema=schema) if schema is not None else Format("json")
-    if mime == "text/plain" and schema is None and config.response_schema is None:
+        return Format("schema", schema=schema) if schema else Format("json")
+    if mime == "text/plain" and not schema and not config.response_schema:
         return Format("text")
     # Such as text/x.enum: a constraint no other provider has.
     chat.extra["generationConfig.responseMimeType"] = Raw(msgspec.json.encode(mime))
     for key, raw in (("responseSchema", config.response_schema), ("responseJsonSchema", schema)):
-        if raw is not None:
+        if raw:
             chat.extra[f"generationConfig.{key}"] = raw
     return None

@@ -20,10 +20,12 @@ from fastgw.dialects.gemini_wire import UNREADABLE, encode, read_list, read_obje
 from fastgw.dialects.hub import Invalid, Unsupported
 
 KEPT = frozenset(
-    ("type", "title", "description", "nullable", "enum", "items", "properties", "required", "anyOf", "minItems")
-    + ("maxItems", "minimum", "maximum", "minLength", "maxLength", "minProperties", "maxProperties", "pattern")
-    + ("default", "example", "propertyOrdering", "format")
-)
+    (
+        "type", "title", "description", "nullable", "enum", "items", "properties", "required", "anyOf", "minItems",
+        "maxItems", "minimum", "maximum", "minLength", "maxLength", "minProperties", "maxProperties", "pattern",
+        "default", "example", "propertyOrdering", "format",
+    )
+)  # fmt: skip
 _SILENT = frozenset(("$schema", "$id", "$comment", "$anchor", "$defs", "definitions", "additionalProperties"))
 _FORMATS = frozenset(("enum", "date-time", "float", "double", "int32", "int64"))
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")

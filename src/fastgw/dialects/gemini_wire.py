@@ -35,6 +35,8 @@ MAX_ARGUMENTS = 8 * 1024 * 1024
 UNREADABLE = (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError)
 EMPTY = Raw(b"{}")
 LINE_END = re.compile(rb"[\r\n]")
+NOTHING = Raw(b"")
+"""Raw that is missing. (msgspec takes `Raw | None` for null alone.)"""
 
 
 class Blob(Struct, rename="camel", omit_defaults=True):
@@ -58,9 +60,9 @@ class PartialArg(Struct, rename="camel", omit_defaults=True):
 
     json_path: str = ""
     string_value: str | None = None
-    number_value: Raw | None = None
+    number_value: Raw = NOTHING
     bool_value: bool | None = None
-    null_value: Raw | None = None
+    null_value: Raw = NOTHING
     will_continue: bool | None = None
 
 
@@ -69,7 +71,7 @@ class FunctionCall(Struct, rename="camel", omit_defaults=True):
 
     id: str | None = None
     name: str | None = None
-    args: Raw | None = None
+    args: Raw = NOTHING
     partial_args: list[PartialArg] | None = None
     will_continue: bool | None = None
 
@@ -86,10 +88,10 @@ class FunctionResponse(Struct, rename="camel", omit_defaults=True):
 
     id: str | None = None
     name: str | None = None
-    response: Raw | None = None
+    response: Raw = NOTHING
     parts: list[ResponsePart] | None = None
-    will_continue: Raw | None = None
-    scheduling: Raw | None = None
+    will_continue: Raw = NOTHING
+    scheduling: Raw = NOTHING
 
 
 class Part(Struct, rename="camel", omit_defaults=True):
@@ -102,14 +104,14 @@ class Part(Struct, rename="camel", omit_defaults=True):
     function_response: FunctionResponse | None = None
     inline_data: Blob | None = None
     file_data: FileData | None = None
-    executable_code: Raw | None = None
-    code_execution_result: Raw | None = None
-    tool_call: Raw | None = None
-    tool_response: Raw | None = None
-    video_metadata: Raw | None = None
-    media_resolution: Raw | None = None
-    media_processing: Raw | None = None
-    part_metadata: Raw | None = None
+    executable_code: Raw = NOTHING
+    code_execution_result: Raw = NOTHING
+    tool_call: Raw = NOTHING
+    tool_response: Raw = NOTHING
+    video_metadata: Raw = NOTHING
+    media_resolution: Raw = NOTHING
+    media_processing: Raw = NOTHING
+    part_metadata: Raw = NOTHING
 
 
 class Content(Struct, omit_defaults=True):
@@ -134,8 +136,8 @@ class LogprobsCandidate(Struct, rename="camel", omit_defaults=True):
     """A token and its log probability, the number as it was written."""
 
     token: str | None = None
-    token_id: Raw | None = None
-    log_probability: Raw | None = None
+    token_id: Raw = NOTHING
+    log_probability: Raw = NOTHING
 
 
 class TopCandidates(Struct):
@@ -231,7 +233,7 @@ class Response(Struct, rename="camel", omit_defaults=True):
     model_version: str | None = None
     response_id: str | None = None
     create_time: str | None = None
-    error: Raw | None = None
+    error: Raw = NOTHING
 
 
 encode = msgspec.json.encode
@@ -271,7 +273,7 @@ def as_object(text: str) -> Raw | None:
 
 def arguments_text(call: FunctionCall) -> str:
     """The arguments of a call as the text that the hub keeps."""
-    return "" if call.args is None else one_line(call.args).decode()
+    return one_line(call.args).decode() if call.args and bytes(call.args) != b"null" else ""
 
 
 def made_up_id(seed: str, choice: int, number: int, name: str) -> str:

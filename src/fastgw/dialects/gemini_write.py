@@ -11,8 +11,8 @@ Features of a target that change what is written:
 
 Choices made here: system messages before the first turn, and later ones unless `Target.mid_system`, go into
 systemInstruction; with it they stay in place as user contents. Results of one turn stand together in one content, in
-the order of the calls. Another provider's thinking goes along as text and without its signature, its redacted thinking not at
-all. What bears on no answer (cache marks, names, `user`, `metadata`) is left out and listed in `Target.dropped`
+the order of the calls. Another provider's thinking goes along as text and without its signature, its redacted thinking
+not at all. What bears on no answer (cache marks, names, `user`, `metadata`) is left out and listed in `Target.dropped`
 without being refused; all else that Gemini cannot do is given up by name.
 """
 

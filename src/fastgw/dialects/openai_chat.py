@@ -9,8 +9,9 @@ from fastgw.dialects import openai_chat_errors as errors
 from fastgw.dialects import openai_chat_read, openai_chat_write
 from fastgw.dialects import openai_chat_reply as replies
 from fastgw.dialects.hub import Chat, Problem, Reply, Target
-from fastgw.dialects.openai_chat_stream import ChatReader, ChatWriter
+from fastgw.dialects.openai_chat_reader import ChatReader
 from fastgw.dialects.openai_chat_wire import NAME
+from fastgw.dialects.openai_chat_writer import ChatWriter
 
 
 class OpenAIChat:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fastgw.dialects import openai_chat_wire as wire
 from fastgw.dialects.hub import Problem
+from fastgw.dialects.openai_chat_wire import NULL, some
 
 
 class Row(NamedTuple):
@@ -102,7 +103,7 @@ class _ErrorIn(Struct):
 class _BodyIn(Struct):
     error: _ErrorIn | str | None = None
     message: Any = None
-    detail: Raw | None = None
+    detail: Raw = NULL
     type: Any = None
     param: Any = None
     code: Raw | UnsetType = UNSET
@@ -160,7 +161,7 @@ def parse(status: int, body: bytes) -> Problem:
     if error is not None:
         return _problem(status, error)
     message = seen.message
-    if message is None and seen.detail is not None:
+    if message is None and some(seen.detail) is not None:
         detail = bytes(seen.detail)
         message = wire.arguments_in(seen.detail) if detail.startswith(b'"') else detail.decode("utf-8", "replace")
     return _problem(status, _ErrorIn(message=message, type=seen.type, param=seen.param, code=seen.code))

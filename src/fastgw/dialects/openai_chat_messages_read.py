@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from fastgw.dialects import openai_chat_wire as wire
 from fastgw.dialects.hub import Audio, Invalid, Opaque, Part, Refusal, Role, Text, Thinking, ToolCall, ToolResult, Turn
-from fastgw.dialects.openai_chat_wire import NAME
+from fastgw.dialects.openai_chat_wire import NAME, NULL, some
 
 
 class _ImageUrl(Struct):
@@ -38,22 +38,22 @@ class _Part(Struct):
     image_url: _ImageUrl | str | None = None
     input_audio: _AudioData | None = None
     file: _File | None = None
-    cache_control: Raw | None = None
+    cache_control: Raw = NULL
     prompt_cache_breakpoint: _Breakpoint | None = None
 
 
 class _Function(Struct):
     name: str
-    arguments: Raw | None = None
+    arguments: str = ""
 
 
 class _Call(Struct):
     id: str = ""
     type: str = "function"
     function: _Function | None = None
-    custom: Raw | None = None
+    custom: Raw = NULL
     extra_content: Any = None
-    cache_control: Raw | None = None
+    cache_control: Raw = NULL
 
 
 class Message(Struct):
@@ -66,11 +66,11 @@ class Message(Struct):
     tool_call_id: str | None = None
     function_call: _Function | None = None
     refusal: str | None = None
-    audio: Raw | None = None
+    audio: Raw = NULL
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[Raw] | None = None
-    cache_control: Raw | None = None
+    cache_control: Raw = NULL
 
 
 PLACE = re.compile(r"^(.*) - at `(?:key in )?\$\.?([^`]*)`$", re.S)
@@ -122,7 +122,7 @@ def _result(message: Message, names: dict[str, str], i: int) -> ToolResult:
         call_id, where = message.tool_call_id, "tool_call_id"
     if call_id is None or call_id not in names:
         raise Invalid(f"messages[{i}].{where}", "answers no tool call of the messages before it")
-    return ToolResult(call_id, _content(message, i, whole=True), name=names[call_id], cache=message.cache_control)
+    return ToolResult(call_id, _content(message, i, whole=True), name=names[call_id], cache=some(message.cache_control))
 
 
 def _assistant(message: Message, names: dict[str, str], i: int) -> list[Part]:
@@ -134,36 +134,29 @@ def _assistant(message: Message, names: dict[str, str], i: int) -> list[Part]:
     parts += _content(message, i)
     if message.refusal is not None:
         parts.append(Refusal(message.refusal))
-    if message.audio is not None:
+    if some(message.audio) is not None:
         parts.append(Opaque(NAME, "audio", message.audio))
     if message.function_call is not None:
         call = message.function_call
         names[f"call_{i}"] = call.name
-        parts.append(ToolCall(f"call_{i}", call.name, _arguments(call, f"messages[{i}].function_call")))
+        parts.append(ToolCall(f"call_{i}", call.name, call.arguments))
     for k, each in enumerate(message.tool_calls or ()):
-        parts.append(_call(each, f"messages[{i}].tool_calls[{k}]", names))
+        parts.append(_call(each, i, k, names))
     return parts
 
 
-def _call(call: _Call, at: str, names: dict[str, str]) -> Part:
+def _call(call: _Call, i: int, k: int, names: dict[str, str]) -> Part:
     if not call.id:
-        raise Invalid(f"{at}.id", "is missing")
+        raise Invalid(f"messages[{i}].tool_calls[{k}].id", "is missing")
     function = call.function
     if function is None:
-        if call.custom is None:
-            raise Invalid(f"{at}.function", "is missing")
+        if some(call.custom) is None:
+            raise Invalid(f"messages[{i}].tool_calls[{k}].function", "is missing")
         names[call.id] = ""
         return Opaque(NAME, call.type, Raw(wire.encode({"id": call.id, "type": call.type, "custom": call.custom})))
     names[call.id] = function.name
     signature = wire.signature_in(call.extra_content) if call.extra_content is not None else None
-    return ToolCall(call.id, function.name, _arguments(function, at), signature, call.cache_control)
-
-
-def _arguments(function: _Function, at: str) -> str:
-    try:
-        return wire.arguments_in(function.arguments)
-    except wire.UNREADABLE as error:
-        raise invalid(error, f"{at}.function.arguments") from None
+    return ToolCall(call.id, function.name, function.arguments, signature, some(call.cache_control))
 
 
 def _content(message: Message, i: int, *, whole: bool = False) -> list[Part]:
@@ -171,26 +164,30 @@ def _content(message: Message, i: int, *, whole: bool = False) -> list[Part]:
     content = message.content
     if content is None:
         return []
-    cache = None if whole else message.cache_control
+    cache = None if whole else some(message.cache_control)
     if isinstance(content, str):
         return [Text(content, cache)]
-    parts = [_part(raw, f"messages[{i}].content[{k}]") for k, raw in enumerate(content)]
+    parts = [_part(raw, i, k) for k, raw in enumerate(content)]
     if cache is not None and parts and type(parts[-1]) is Text:
         parts[-1].cache = cache
     return parts
 
 
-def _part(raw: Raw, at: str) -> Part:
+def _part(raw: Raw, i: int, k: int) -> Part:
     try:
         part = _read_part(raw)
     except wire.UNREADABLE as error:
-        raise invalid(error, at) from None
+        raise invalid(error, f"messages[{i}].content[{k}]") from None
+    if part.type == "text" and part.text is not None:
+        return Text(part.text, _cache(part))
+    return _other_part(part, raw, f"messages[{i}].content[{k}]")
+
+
+def _other_part(part: _Part, raw: Raw, at: str) -> Part:
     kind = part.type
     cache = _cache(part)
     if kind == "text":
-        if part.text is None:
-            raise Invalid(f"{at}.text", "is missing")
-        return Text(part.text, cache)
+        raise Invalid(f"{at}.text", "is missing")
     if kind == "image_url":
         return _image(part, at, cache)
     if kind == "input_audio":
@@ -224,6 +221,7 @@ def _image(part: _Part, at: str, cache: Raw | None) -> Part:
 def _cache(part: _Part) -> Raw | None:
     """`cache_control`, or OpenAI's `prompt_cache_breakpoint` put the same way."""
     point = part.prompt_cache_breakpoint
-    if part.cache_control is not None or point is None:
-        return part.cache_control
+    cache = some(part.cache_control)
+    if cache is not None or point is None:
+        return cache
     return Raw(b'{"type":"ephemeral"}' if point.ttl is None else b'{"type":"ephemeral","ttl":"1h"}')

@@ -13,20 +13,20 @@ from msgspec import Raw, Struct
 from fastgw.dialects import openai_chat_wire as wire
 from fastgw.dialects.hub import Chat, Effort, Format, Invalid, Opaque, Reasoning, Tool, ToolChoice, ToolMode
 from fastgw.dialects.openai_chat_messages_read import Message, invalid, turns
-from fastgw.dialects.openai_chat_wire import NAME
+from fastgw.dialects.openai_chat_wire import NAME, NULL, some
 
 
 class _ToolFunction(Struct):
     name: str
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = NULL
     strict: bool | None = None
 
 
 class _Tool(Struct):
     type: str = "function"
     function: _ToolFunction | None = None
-    cache_control: Raw | None = None
+    cache_control: Raw = NULL
 
 
 class _Named(Struct):
@@ -51,7 +51,7 @@ class _Choice(Struct):
 
 class _Schema(Struct):
     name: str | None = None
-    schema: Raw | None = None
+    schema: Raw = NULL
     strict: bool | None = None
     description: str | None = None
 
@@ -74,10 +74,10 @@ class _Request(Struct):
     model: str | None = None
     messages: list[Message] | None = None
     tools: list[Raw] | None = None
-    tool_choice: Raw | None = None
+    tool_choice: Raw = NULL
     parallel_tool_calls: bool | None = None
     functions: list[_ToolFunction] | None = None
-    function_call: Raw | None = None
+    function_call: Raw = NULL
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
@@ -88,17 +88,21 @@ class _Request(Struct):
     n: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: Raw | None = None
+    logit_bias: Raw = NULL
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: Raw | None = None
+    response_format: Raw = NULL
     reasoning_effort: str | None = None
     reasoning: _Reasoning | None = None
     service_tier: str | None = None
     user: str | None = None
-    metadata: Raw | None = None
+    metadata: Raw = NULL
     stream: bool | None = None
     stream_options: dict[str, Raw] | None = None
+
+
+class _Plain(_Request, forbid_unknown_fields=True):
+    """A request in which nothing is unknown: most are."""
 
 
 KNOWN = frozenset(_Request.__struct_fields__)
@@ -114,6 +118,7 @@ HINTS = frozenset(
 )
 MODES: dict[str, ToolMode] = {"auto": "auto", "none": "none", "required": "required"}
 
+_read_plain = msgspec.json.Decoder(_Plain).decode
 _read_request = msgspec.json.Decoder(_Request).decode
 _read_tool = msgspec.json.Decoder(_Tool).decode
 _read_choice = msgspec.json.Decoder(_Choice | str).decode
@@ -122,8 +127,12 @@ _read_format = msgspec.json.Decoder(_Format).decode
 
 def read(body: bytes, *, model: str | None = None, stream: bool | None = None) -> Chat:
     """The request in `body`; `model` and `stream` where the path says them. Raises hub.Invalid."""
+    fields: dict[str, Raw] = {}
     try:
-        seen, fields = _read_request(body), wire.read_raws(body)
+        try:
+            seen: _Request = _read_plain(body)
+        except msgspec.ValidationError:  # a field unknown here, or a fault, which the second reading names
+            seen, fields = _read_request(body), wire.read_raws(body)
     except wire.UNREADABLE as error:
         raise invalid(error, "") from None
     name = seen.model if model is None else model
@@ -135,7 +144,7 @@ def read(body: bytes, *, model: str | None = None, stream: bool | None = None) -
     extra = {} if fields.keys() <= KNOWN else {k: v for k, v in fields.items() if k not in KNOWN and v != Raw(b"null")}
     options = seen.stream_options or {}
     if len(options) > ("include_usage" in options):
-        extra["stream_options"] = fields["stream_options"]
+        extra["stream_options"] = Raw(wire.encode(options))
     if extra.get("modalities") == Raw(b'["text"]'):
         del extra["modalities"]
     tools, server_tools = _tools(seen)
@@ -155,14 +164,14 @@ def read(body: bytes, *, model: str | None = None, stream: bool | None = None) -
         n=seen.n,
         presence_penalty=seen.presence_penalty,
         frequency_penalty=seen.frequency_penalty,
-        logit_bias=seen.logit_bias,
+        logit_bias=some(seen.logit_bias),
         logprobs=seen.logprobs,
         top_logprobs=seen.top_logprobs,
-        format=None if seen.response_format is None else _format(seen.response_format, extra),
+        format=_format(seen.response_format, extra) if some(seen.response_format) is not None else None,
         reasoning=_reasoning(seen),
         service_tier=seen.service_tier,
         user=seen.user,
-        metadata=seen.metadata,
+        metadata=some(seen.metadata),
         stream=bool(seen.stream) if stream is None else stream,
         stream_usage=options.get("include_usage") == Raw(b"true"),
         extra=extra,
@@ -187,21 +196,21 @@ def _tools(seen: _Request) -> tuple[list[Tool], list[Opaque]]:
         elif tool.function is None:
             raise Invalid(f"tools[{i}].function", "is missing")
         else:
-            tools.append(_tool(tool.function, tool.cache_control))
+            tools.append(_tool(tool.function, some(tool.cache_control)))
     tools += [_tool(function, None) for function in seen.functions or ()]
     return tools, others
 
 
 def _tool(function: _ToolFunction, cache: Raw | None) -> Tool:
-    return Tool(function.name, function.description, function.parameters, function.strict, cache)
+    return Tool(function.name, function.description, some(function.parameters), function.strict, cache)
 
 
 def _tool_choice(seen: _Request, extra: dict[str, Raw]) -> ToolChoice | None:
     """`tool_choice` and `parallel_tool_calls`. A choice the hub cannot say stays in `extra`."""
     parallel = seen.parallel_tool_calls
     choice = None if parallel is None else ToolChoice(parallel=parallel)
-    if seen.tool_choice is None:
-        return _function_choice(seen.function_call) if seen.function_call is not None else choice
+    if some(seen.tool_choice) is None:
+        return _function_choice(seen.function_call) if some(seen.function_call) is not None else choice
     try:
         given = _read_choice(seen.tool_choice)
     except wire.UNREADABLE as error:

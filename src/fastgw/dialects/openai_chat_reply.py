@@ -26,12 +26,12 @@ from fastgw.dialects.hub import (
     Thinking,
     ToolCall,
 )
-from fastgw.dialects.openai_chat_wire import NAME
+from fastgw.dialects.openai_chat_wire import NAME, NULL, some
 
 
 class _FunctionIn(Struct):
     name: str | None = None
-    arguments: Raw | None = None
+    arguments: Raw = NULL
 
 
 class _CallIn(Struct):
@@ -67,7 +67,7 @@ class _MessageIn(Struct):
     annotations: list[Raw] | None = None
     citations: list[Raw] | None = None
     images: list[_ImageIn] | None = None
-    audio: Raw | None = None
+    audio: Raw = NULL
 
 
 class _ChoiceIn(Struct):
@@ -76,7 +76,7 @@ class _ChoiceIn(Struct):
     finish_reason: str | None = None
     provider_finish_reason: Any = None
     stop_reason: Any = None
-    logprobs: Raw | None = None
+    logprobs: Raw = NULL
 
 
 class _ReplyIn(Struct):
@@ -84,10 +84,10 @@ class _ReplyIn(Struct):
     id: str | None = None
     model: str | None = None
     created: Any = None
-    usage: Raw | None = None
+    usage: Raw = NULL
     service_tier: Any = None
     system_fingerprint: Any = None
-    error: Raw | None = None
+    error: Raw = NULL
 
 
 _read_reply = msgspec.json.Decoder(_ReplyIn).decode
@@ -101,7 +101,7 @@ def read(body: bytes) -> Reply:
         seen = _read_reply(body)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if seen.error is not None:
+    if some(seen.error) is not None:
         raise Failed(errors.parse(0, body))
     if seen.choices is None:
         raise ValueError("a chat completion without choices")
@@ -137,7 +137,7 @@ def _choice(seen: _ChoiceIn, reply_id: str, number: int) -> Choice:
         wire.stop_of(finish, called) if finish is not None else None,
         text_or_none(seen.provider_finish_reason) or finish,
         text_or_none(seen.stop_reason),
-        seen.logprobs,
+        some(seen.logprobs),
     )
 
 
@@ -162,7 +162,7 @@ def _parts(seen: _MessageIn, reply_id: str, number: int) -> list[Part]:
         found = wire.image_in(image.image_url.url, None) if image.image_url and image.image_url.url else None
         if found is not None:
             parts.append(found)
-    if seen.audio is not None:
+    if some(seen.audio) is not None:
         parts.append(Opaque(NAME, "audio", seen.audio))
     if seen.function_call is not None and seen.function_call.name:
         legacy = seen.function_call

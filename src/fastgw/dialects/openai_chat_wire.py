@@ -27,9 +27,17 @@ Count = Annotated[int, Meta(ge=0, lt=2**31)]
 BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "medium"), (24576, "high"))
 EFFORTS = frozenset(get_args(Effort))
 
+NULL = Raw(b"null")
+"""What is read as raw JSON defaults to this: msgspec reads nothing but null where a type says `Raw | None`."""
+
 encode = msgspec.json.encode
 read_raws = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
+
+
+def some(raw: Raw) -> Raw | None:
+    """Raw JSON, None for null and for what was not there."""
+    return None if raw is NULL or raw == NULL else raw
 
 
 def effort_of(budget: int) -> Effort | None:
@@ -99,9 +107,9 @@ class _UsageIn(Struct):
 _read_usage = msgspec.json.Decoder(_UsageIn).decode
 
 
-def usage_in(raw: Raw | None) -> Usage | None:
+def usage_in(raw: Raw) -> Usage | None:
     """A `usage` object; None for null and for what holds anything but sane counts."""
-    if raw is None:
+    if raw is NULL or raw == NULL:
         return None
     try:
         seen = _read_usage(raw)
@@ -255,9 +263,9 @@ def signature_in(extra: Any) -> str | None:
     return found if type(found) is str else None
 
 
-def arguments_in(raw: Raw | None) -> str:
+def arguments_in(raw: Raw) -> str:
     """A call's arguments: a string by the format, an object from some servers; kept as its text."""
-    if raw is None:
+    if raw is NULL or raw == NULL:
         return ""
     text = bytes(raw)
     return _read_text(text) if text.startswith(b'"') else text.decode()

@@ -1,7 +1,7 @@
 """OpenAI's Responses API, `POST /v1/responses`, whole: what `Codec` asks for, from the modules beside this one.
 
-Items and reasoning: `_items`; requests: `_read` and `_write`; replies: `_reply`; streams: `_stream` (reading), `_frames`
-and `_writer`; errors: `_error`.
+Items and reasoning: `_items`; requests: `_read` and `_write`; replies: `_reply`; streams: `_stream` (reading),
+`_frames` and `_writer`; errors: `_error`.
 """
 
 from collections.abc import Mapping

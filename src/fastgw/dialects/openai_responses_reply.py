@@ -74,16 +74,16 @@ class ResponseIn(Struct):
     object: str | None = None
 
 
-class _NoReasoning(Struct):
+class _NoReasoning(Struct, frozen=True):
     effort: str | None = None
     summary: str | None = None
 
 
-class _Plain(Struct, tag="text", tag_field="type"):
+class _Plain(Struct, frozen=True, tag="text", tag_field="type"):
     pass
 
 
-class _TextConfig(Struct):
+class _TextConfig(Struct, frozen=True):
     format: _Plain = _Plain()
 
 

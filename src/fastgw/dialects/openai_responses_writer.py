@@ -4,6 +4,9 @@ One item is open at a time. Fragments of a call that arrive while another call i
 arguments are a JSON value, or something else begins): items never interleave, and nothing is lost.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -31,6 +34,7 @@ from fastgw.dialects.openai_responses_error import error_out
 from fastgw.dialects.openai_responses_items import (
     CALL,
     NAME,
+    SIGNED,
     UNREADABLE,
     CallItem,
     MessageItem,
@@ -41,6 +45,7 @@ from fastgw.dialects.openai_responses_items import (
     annotation,
     chat_logprobs,
     own_logprobs,
+    unseal,
     usage_out,
     wrap,
 )
@@ -93,13 +98,12 @@ class ResponsesWriter:
 
     def feed(self, event: Event) -> bytes:
         """See `Writer.feed`. Only the first choice is this format's to tell."""
-        kind = type(event)
-        if kind is TextDelta and self._text is not None and not event.logprobs and not event.choice:  # type: ignore[union-attr]
-            return self._piece(self._text, event.text)  # type: ignore[union-attr]
-        take = _TAKERS.get(kind)
-        if take is None or self._over or getattr(event, "choice", 0):
+        if type(event) is TextDelta and event.choice == 0 and event.logprobs is None and self._text is not None:
+            return self._piece(self._text, event.text)
+        take = _TAKERS.get(type(event))
+        if take is None or self._over or getattr(event, "choice", None):
             return b""
-        if self._response is None and kind is not Start and kind is not Fail:
+        if self._response is None and type(event) is not Start and type(event) is not Fail:
             return self._start(Start()) + take(self, event)
         return take(self, event)
 
@@ -304,8 +308,9 @@ class ResponsesWriter:
             out = sse(frames.SummaryTextDone(self._next(), self._id, index, 0, whole.text))
             out += sse(frames.SummaryDone(self._next(), self._id, index, 0, whole))
         if signed is not None:
-            encrypted = wrap(signed)[1]
-            # Its own id cannot change any more once the item has begun: the seal as a whole carries the other one.
+            # The item has its id already: the whole seal, and not only what is in it, carries the other one back.
+            sealed = unseal(signed.signature) is not None
+            encrypted = f"{SIGNED}{signed.signature}" if sealed else wrap(signed)[1]
             if encrypted is not None:
                 item.encrypted_content = encrypted
         self._output.append(item)
@@ -398,7 +403,7 @@ def _whole_json(text: str) -> bool:
     return True
 
 
-_TAKERS = {
+_TAKERS: dict[type, Callable[[ResponsesWriter, Any], bytes]] = {
     Start: ResponsesWriter._take_start,
     TextDelta: ResponsesWriter._text_delta,
     RefusalDelta: ResponsesWriter._refusal_delta,

@@ -26,7 +26,7 @@ def account(call: Call, dialect: Dialect, usage: Usage | None, estimated_output:
 
 def price_of(call: Call, usage: Usage) -> int | None:
     """Nano-dollars of `usage` at this call's target; None where it has no price."""
-    price = call.target.price
+    price = call.target.price_for(call.upstream_model)
     return None if price is None else prices.cost_nano(price, usage)
 
 

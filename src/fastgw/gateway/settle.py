@@ -63,7 +63,7 @@ def record_of(call: Call) -> record.Record:
     name = ""
     if target is not None:
         name = f"{target.provider}/{call.upstream_model}" if call.upstream_model else target.name
-    priced = target is not None and target.price is not None and call.usage is not None
+    price = target.price_for(call.upstream_model) if target is not None and call.usage is not None else None
     # By position, in the order of record.Record: a third of the time of keywords, a quarter of settling.
     return record.Record(
         call.id,
@@ -82,8 +82,8 @@ def record_of(call: Call) -> record.Record:
         usage.cache_write,
         usage.reasoning,
         call.usage_source,
-        call.cost_nano if priced else None,
-        target.price.version if priced else None,
+        call.cost_nano if price is not None else None,
+        price.version if price is not None else None,
         call.bytes_in,
         call.bytes_out,
         (call.first_byte_at - call.started) * 1000 if call.first_byte_at else None,

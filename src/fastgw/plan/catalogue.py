@@ -2,8 +2,9 @@
 
 The file is made by `tools/build_catalogue.py` and read once, by the process that compiles plans; workers find the
 prices they need in the plan. A model is looked up by its name, then by another name of it, then by the name without
-what vendors put behind it (`prices.names`). Prices are those of the vendor's ordinary service at the shortest context:
-`caveats` says what they leave out (`tiers` by length, `hours` of the day, `variants` such as batch, `beside` tokens).
+what vendors put behind it (`prices.look_up`). Prices are those of the vendor's ordinary service at the shortest
+context: `caveats` says what they leave out (`tiers` by length, `hours` of the day, `variants` such as batch, `beside`
+tokens). Of prices by the hour the dearest is taken.
 """
 
 from functools import cache
@@ -109,6 +110,6 @@ def price_of(kind: str, model: str) -> Price | None:
 
 
 def price_list(kind: str) -> dict[str, Price]:
-    """What is known of a kind's prices, by model and by alias: for names that are known only when they are asked for."""
+    """What is known of a kind's prices, by model and by alias: for names that come only with the calls."""
     found = {name: price(entry) for name, entry in _by_name(kind).items()}
     return {name: one for name, one in found.items() if one is not None}

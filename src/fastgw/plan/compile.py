@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from fastgw._core import headers as native
 from fastgw._core import table as shared
+from fastgw.plan import catalogue, prices, units
 from fastgw.plan import config as written
-from fastgw.plan import prices, units
 from fastgw.plan.config import ConfigErrors
 from fastgw.plan.egress import from_environment
 from fastgw.plan.plan import (
@@ -111,7 +111,10 @@ class _Compiler:
         for model in (*models.values(), *wildcards.values()):
             for target in model.targets:
                 self.registry.target(model.name, target.upstream, target.id)
-        return Plan(revision, self.pepper, known, models, wildcards, keys, rules, options, dict(self.registry.series))
+        series = dict(self.registry.series)
+        return Plan(
+            revision, self.pepper, known, models, wildcards, keys, rules, options, series, self.price_lists(wildcards)
+        )
 
     def attempt(self, path: str, convert: Callable[..., T], *values: object, default: T) -> T:
         """`convert(*values)`, its ValueError noted under `path`."""
@@ -244,8 +247,13 @@ class _Compiler:
             self.errors.append(f"{path}.model: must be 1 to 256 printable ASCII characters")
         if not 0 <= one.weight <= 1_000_000:
             self.errors.append(f"{path}.weight: must be 0 to 1,000,000")
-        price = self.price(f"{path}.price", one.price) if one.price is not None else None
+        price = self.price(f"{path}.price", one.price) if one.price is not None else self.listed(one)
         return Target(f"{one.provider}/{one.model}", one.provider, one.model, one.weight, one.priority, price)
+
+    def listed(self, one: written.Target) -> Price | None:
+        """What the catalogue says a target costs; None where it has no price."""
+        provider = self.config.providers.get(one.provider)
+        return None if provider is None else catalogue.price_of(provider.kind, one.model)
 
     def price(self, path: str, one: written.Price) -> Price:
         def pico(field: str, value: float | str) -> int:
@@ -258,6 +266,7 @@ class _Compiler:
             cached=plain if one.cached is None else pico("cached", one.cached),
             cache_write=plain if one.cache_write is None else pico("cache_write", one.cache_write),
             version="config",
+            reasoning=None if one.reasoning is None else pico("reasoning", one.reasoning),
         )
 
     def retry(self, path: str, one: written.Retry) -> Retry:
@@ -308,6 +317,12 @@ class _Compiler:
             )
             for name in names
         }
+
+    def price_lists(self, wildcards: dict[str, Model]) -> dict[str, dict[str, Price]]:
+        """Behind a wildcard a model is known only when it is asked for, so all that its kind sells comes along."""
+        upstreams = {target.upstream for model in wildcards.values() for target in model.targets}
+        lists = {name: catalogue.price_list(self.config.providers[name].kind) for name in sorted(upstreams)}
+        return {name: found for name, found in lists.items() if found}
 
     def keys(self, models: set[str]) -> tuple[Key, ...]:
         keys: list[Key] = []

@@ -61,12 +61,13 @@ class Provider(Section, frozen=True):
 
 
 class Price(Section, frozen=True):
-    """Dollars per million tokens. `cached` defaults to `input`, `cache_write` too."""
+    """Dollars per million tokens. `cached` and `cache_write` default to `input`, `reasoning` to `output`."""
 
     input: float | str
     output: float | str
     cached: float | str | None = None
     cache_write: float | str | None = None
+    reasoning: float | str | None = None
 
 
 class Target(Section, frozen=True):

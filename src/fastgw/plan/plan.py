@@ -34,13 +34,17 @@ class Origin(Struct, frozen=True):
 
 
 class Price(Struct, frozen=True):
-    """Integer pico-dollars per token, by kind; `version` names the table it came from."""
+    """Integer pico-dollars per token, by kind; `version` names the table it came from.
+
+    `reasoning` None: what `output` costs.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     cache_write: int = 0
     version: str = ""
+    reasoning: int | None = None
 
 
 class Rule(Struct, frozen=True):
@@ -144,7 +148,8 @@ class Plan(Struct, frozen=True):
     """Everything the request path may look at, in one object that is swapped whole.
 
     `wildcards` are models by the prefix of the name before its first `/`; the one called `*` takes bare names.
-    `series` maps every metric series to its counter in the shared table.
+    `series` maps every metric series to its counter in the shared table. `prices` are, by upstream, those of the models
+    behind its wildcard, by the vendor's names of them.
     """
 
     revision: int
@@ -156,3 +161,4 @@ class Plan(Struct, frozen=True):
     rules: tuple[Rule, ...]
     options: Options
     series: dict[str, int]
+    prices: dict[str, dict[str, Price]] = {}

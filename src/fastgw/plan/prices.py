@@ -1,6 +1,9 @@
 """Money: prices are integer pico-dollars per token, costs integer nano-dollars, rounded once and half up."""
 
+import re
+from collections.abc import Mapping
 from decimal import Context, Inexact, InvalidOperation
+from typing import TypeVar
 
 from fastgw.call import Usage
 from fastgw.plan.plan import Price
@@ -9,6 +12,9 @@ PICO_PER_DOLLAR = 10**12
 PICO_PER_NANO = 1000
 # A dollar a token: with it, and with what a dialect takes for a number of tokens, every cost fits in 63 bits.
 MAX_PRICE = 1_000_000 * PICO_PER_DOLLAR // 10**6
+# 2024-07-18, 20240718: a version of a model, at the price of the model where that version has none of its own.
+DATED = re.compile(r"[-@]20[0-9]{2}(?P<dash>-?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12][0-9]|3[01])$")
+T = TypeVar("T")
 EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
 
 
@@ -30,7 +36,10 @@ def per_million(dollars: str | int | float) -> int:
 
 
 def cost_nano(price: Price, usage: Usage) -> int:
-    """What `usage` costs at `price`, in nano-dollars. `usage.input` includes the cached and cache-write tokens."""
+    """What `usage` costs at `price`, in nano-dollars.
+
+    `usage.input` includes the cached and cache-write tokens, `usage.output` those of reasoning.
+    """
     plain = usage.input - usage.cached - usage.cache_write
     pico = (
         max(plain, 0) * price.input
@@ -38,6 +47,8 @@ def cost_nano(price: Price, usage: Usage) -> int:
         + usage.cache_write * price.cache_write
         + usage.output * price.output
     )
+    if price.reasoning is not None:
+        pico += min(usage.reasoning, usage.output) * (price.reasoning - price.output)
     return (pico + PICO_PER_NANO // 2) // PICO_PER_NANO
 
 
@@ -46,3 +57,19 @@ def dollars(nano: int) -> str:
     whole, fraction = divmod(nano, 10**9)
     text = f"{whole}.{fraction:09d}".rstrip("0")
     return text + "0" if text.endswith(".") else text
+
+
+def look_up(table: Mapping[str, T], model: str) -> T | None:
+    """The row of a vendor's model: of that name; else of the name without what stands behind it.
+
+    That is a date (`gpt-4o-2024-08-06`), `-latest`, or the owner of a fine-tuned model: `ft:gpt-4o:acme::x1` is
+    `ft:gpt-4o`, which costs more than `gpt-4o` and is never taken for it. Other endings (`:free`, `-fast`, a size) are
+    other models at other prices.
+    """
+    found = table.get(model)
+    if found is not None:
+        return found
+    if model.startswith("ft:"):
+        model = ":".join(model.split(":", 2)[:2])
+        found = table.get(model)
+    return table.get(DATED.sub("", model).removesuffix("-latest")) if found is None else found

@@ -23,6 +23,7 @@ from fastgw.providers import PROVIDERS
 from fastgw.state.secrets import ensure_demo_key, read_secret
 
 STORED_KEYS = "keys.jsonl"
+NAMED = 4
 DEMO_MODELS = ("mock-small", "mock-large")
 DEMO_KEY_LIMITS = Limits(requests="60/min", burst=20)
 
@@ -103,8 +104,13 @@ def _from_file(path: Path, environ: Mapping[str, str]) -> tuple[Config, list[Pat
 
 def _from_environment(kinds: tuple[str, ...], sources: Sources) -> Config:
     if not kinds:
-        names = ", ".join(one.key_env for one in PROVIDERS.values() if one.key_env)
-        raise ConfigErrors([f"(nothing to serve): write a fastgw.yaml, or set one of {names}, or start with --demo"])
+        names = ", ".join([one.key_env for one in PROVIDERS.values() if one.key_env][:NAMED])
+        raise ConfigErrors(
+            [
+                "(nothing to serve): write a fastgw.yaml, or set a provider's key "
+                f"({names}, ...: docs/providers.md has them all), or start with --demo"
+            ]
+        )
     providers = {kind: Provider(kind=kind, api_key=sources.environ[PROVIDERS[kind].key_env]) for kind in kinds}
     return Config(providers=providers, keys=_demo_keys(sources, limited=True))
 

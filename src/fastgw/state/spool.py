@@ -84,9 +84,13 @@ class _Mapping:
         self.bytes = memoryview(self._map)
         self.words = self.bytes.cast("Q")
 
-    def sync(self) -> None:
+    def sync(self, used: int) -> None:
         # On Linux the same as msync of the whole mapping, and it lets other threads run meanwhile.
         os.fdatasync(self.fd)
+        # What is on the disk need not count as this process's memory; a shared mapping loses nothing by it.
+        done = used // mmap.PAGESIZE * mmap.PAGESIZE
+        if done:
+            self._map.madvise(mmap.MADV_DONTNEED, 0, done)
 
     def close(self, used: int) -> None:
         """Give the unused end back to the disk, then let go of the file."""
@@ -238,7 +242,7 @@ class Writer:
             if active is None:
                 return
             try:
-                active.sync()
+                active.sync(self._position)
             except OSError as error:
                 self._sync_problem = f"cannot sync {active.name}: {error.strerror or error}"
             else:

@@ -1,9 +1,11 @@
 """The plan's models bound to this worker's connection pools: what is asked where, with which head."""
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from fastgw._core import headers
 from fastgw.plan.plan import Model, Plan, Price, Target, Timeouts, Upstream
+from fastgw.plan.prices import look_up
 from fastgw.telemetry.metrics import Handles
 from fastgw.upstream.client import Client, Pool
 
@@ -12,6 +14,7 @@ HEAD = (
     "accept-encoding: identity\r\ncontent-type: application/json\r\n"
 )
 MAX_NAME = 256
+NO_PRICES: Mapping[str, Price] = {}
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
 FORWARDED_PREFIXES = (b"x-stainless-",)
 
@@ -20,7 +23,7 @@ class Way:
     """A target with its pool: everything of a request to it that does not change from call to call.
 
     `heads` maps a dialect's name to the start of the request head; it still holds `{model}` where the upstream's model
-    is part of the path and not known before the call (a wildcard).
+    is part of the path and not known before the call (a wildcard). `prices` are those of the models behind a wildcard.
     """
 
     __slots__ = (
@@ -32,25 +35,39 @@ class Way:
         "name",
         "pool",
         "price",
+        "prices",
         "priority",
         "provider",
         "secret",
         "weight",
     )
 
-    def __init__(self, name: str, target: Target, upstream: Upstream, pool: Pool, handles: Handles) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        upstream: Upstream,
+        pool: Pool,
+        handles: Handles,
+        prices: Mapping[str, Price] = NO_PRICES,
+    ) -> None:
         self.name = target.id
         self.provider = upstream.name
         self.model = target.model
         self.weight = target.weight
         self.priority = target.priority
         self.price: Price | None = target.price
+        self.prices = prices
         self.handles = handles
         self.facts = facts(name, upstream.name, target.id)
         self.pool = pool
         self.secret = upstream.auth_value.rpartition(" ")[2].encode()
         self.heads = {dialect: _head(upstream, path, target.model) for dialect, path in upstream.paths.items()}
         self.allow = headers.Allow((*FORWARDED, *(name.encode() for name in upstream.allow)), FORWARDED_PREFIXES)
+
+    def price_for(self, model: str) -> Price | None:
+        """What a call costs; `model` is the upstream's name where a wildcard left it to the call, else empty."""
+        return look_up(self.prices, model) if model else self.price
 
     def head(self, dialect: str, model: str, forwarded: bytes, length: int) -> bytes:
         """A complete request head for a body of `length` bytes; `forwarded` are the caller's own header lines."""
@@ -85,7 +102,8 @@ class Routes:
 
         def way(model: Model, target: Target) -> Way:
             handles = Handles.find(plan.series, model.name, target.upstream, target.id)
-            return Way(model.name, target, plan.upstreams[target.upstream], pools[target.upstream], handles)
+            prices = plan.prices.get(target.upstream, NO_PRICES)
+            return Way(model.name, target, plan.upstreams[target.upstream], pools[target.upstream], handles, prices)
 
         self.exact = {name: bind(model) for name, model in plan.models.items()}
         self.wildcards = {name: bind(model) for name, model in plan.wildcards.items()}
