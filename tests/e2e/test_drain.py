@@ -147,10 +147,21 @@ async def test_f30_sighup_ends_nothing(tmp_path: Path) -> None:
 async def test_f30_idle_connections_do_not_hold_it_up(tmp_path: Path) -> None:
     async with ScriptedUpstream([[Hold()]]) as upstream:
         gateway = await asyncio.to_thread(start_node, tmp_path, config(upstream))
-        async with connect(gateway.port) as idle, connect(gateway.port) as half:
-            half.send(ask(unique())[:40])
-            idle.send(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert (await idle.read()).status == 200
+        async with connect(gateway.port) as used, connect(gateway.port):
+            used.send(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await used.read()).status == 200
             began = time.monotonic()
             assert await asyncio.to_thread(gateway.stop) == 0
-            assert time.monotonic() - began < 10.0
+            assert time.monotonic() - began < 5.0
+
+
+async def test_f30_half_a_request_holds_it_up_no_longer_than_the_deadline(tmp_path: Path) -> None:
+    async with ScriptedUpstream([[Hold()]]) as upstream:
+        gateway = await asyncio.to_thread(start_node, tmp_path, config(upstream), args=("--drain", "1"))
+        async with connect(gateway.port) as head, connect(gateway.port) as body:
+            head.send(ask(unique())[:40])
+            body.send(ask(unique())[:-5])
+            await asyncio.sleep(0.1)
+            began = time.monotonic()
+            assert await asyncio.to_thread(gateway.stop) == 0
+            assert time.monotonic() - began < 6.0

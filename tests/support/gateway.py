@@ -146,8 +146,11 @@ class Node:
         self.url = self.console_url = ""
         self.port = self.console_port = 0
 
-    def wait_ready(self) -> None:
-        """Until the node says so in its log and `/health/ready` agrees; AssertionError with the log when it ends."""
+    def wait_ready(self, workers: int = 1) -> None:
+        """Until the node says so in its log, `/health/ready` agrees and so many workers are there.
+
+        AssertionError with the log when it ends instead.
+        """
 
         def ready() -> dict[str, Any] | None:
             assert self.process.popen.poll() is None, f"the node ended: {self.stderr()}"
@@ -157,6 +160,7 @@ class Node:
         self.url, self.console_url = line["listeners"][0], line["console"][0]
         self.port, self.console_port = (int(url.rpartition(":")[2]) for url in (self.url, self.console_url))
         until(lambda: self.get("/health/ready")[0] == 200, READY_S, "/health/ready")
+        until(lambda: len(self.workers) >= workers, READY_S, f"{workers} workers")
 
     # what it says of itself
 
@@ -197,7 +201,7 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """`status.json` as the supervisor last wrote it."""
-        return json.loads((self.data_dir / "status.json").read_bytes())
+        return dict(json.loads((self.data_dir / "status.json").read_bytes()))
 
     @property
     def workers(self) -> list[int]:
@@ -270,7 +274,7 @@ def start_node(
     node = Node(Process([*arguments, *args], env or {}, directory), data_dir, file, key)
     if wait:
         try:
-            node.wait_ready()
+            node.wait_ready(workers)
         except BaseException:
             node.process.end(signal.SIGKILL)
             raise

@@ -77,7 +77,7 @@ class ResponsesStream:
         elif self._stage < 2:
             self.wrong(f"{name} before in_progress")
         else:
-            getattr(self, "on_" + name.replace(".", "_"), lambda data: self.wrong(f"unknown frame {name}"))(data)
+            getattr(self, "on_" + name.replace(".", "_"), self.on_hosted_tool)(data)
 
     def lifecycle(self, name: str, response: dict[str, Any]) -> None:
         self.expect("stage", ("response.created", "response.in_progress")[min(self._stage, 1)], name)
@@ -141,6 +141,13 @@ class ResponsesStream:
             self.wrong(f"status {item['status']!r}")
         self.items.append(item)
         self._item = None
+
+    def on_hosted_tool(self, data: dict[str, Any]) -> None:
+        """`response.X_call.searching` and the like, inside the item of type `X_call`."""
+        kind = data["type"].split(".")[1]
+        if not kind.endswith("_call") or kind in ("message", "function_call"):
+            self.wrong(f"unknown frame {data['type']}")
+        self.inside(data, kind, None)
 
     def inside(self, data: dict[str, Any], kind: str, index: str | None) -> None:
         item = self._item or {}

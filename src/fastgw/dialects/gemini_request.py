@@ -296,10 +296,10 @@ def _tools(tools: list[dict[str, Raw]], chat: Chat) -> None:
                     declared = _read_declarations(raw)
                 except UNREADABLE as error:
                     raise invalid(path, error) from None
-                chat.tools += [_tool(one, f"{path}[{i}]", chat) for i, one in enumerate(declared)]
+                chat.tools += [_tool(one, f"{path}[{i}]") for i, one in enumerate(declared)]
 
 
-def _tool(declared: _Declaration, path: str, chat: Chat) -> Tool:
+def _tool(declared: _Declaration, path: str) -> Tool:
     own = {
         key: raw
         for key, raw in (
@@ -309,12 +309,10 @@ def _tool(declared: _Declaration, path: str, chat: Chat) -> Tool:
         )
         if raw and bytes(raw) != NULL
     }
-    if own:
-        chat.extra[f"functionDeclarations.{declared.name}"] = Raw(msgspec.json.encode(own))
     schema = declared.parameters_json_schema
     if not schema and declared.parameters and bytes(declared.parameters) != NULL:
         schema = to_json_schema(declared.parameters, f"{path}.parameters")
-    return Tool(declared.name, declared.description, schema or None)
+    return Tool(declared.name, declared.description, schema or None, extra=own)
 
 
 def _tool_config(config: dict[str, Raw], chat: Chat) -> None:

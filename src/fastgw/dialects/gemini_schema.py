@@ -265,12 +265,20 @@ def has_properties(schema: Raw) -> bool:
 
 def to_json_schema(schema: Raw, field: str) -> Raw:
     """Gemini's subset as JSON Schema: small type names, null as a type, whole numbers unquoted. Raises Invalid."""
-    if _PROTO.search(bytes(schema)) is None:
+    data = bytes(schema)
+    if _PROTO.search(data) is None:
         return schema
     try:
-        return Raw(encode(_json_schema(read_object(schema))))
+        return _cached_json_schema(data) if len(data) <= _CACHED_BYTES else _whole_json_schema(data)
     except UNREADABLE as error:
         raise Invalid(field, f"the schema cannot be read: {error}") from None
+
+
+def _whole_json_schema(data: bytes) -> Raw:
+    return Raw(encode(_json_schema(read_object(data))))
+
+
+_cached_json_schema = lru_cache(maxsize=512)(_whole_json_schema)
 
 
 def _json_schema(proto: Fields) -> Fields:

@@ -132,8 +132,6 @@ def _extra(key: str, raw: Raw, chat: Chat, body: dict[str, object], target: Targ
         if key not in chat.hints:
             target.give_up(key, "the provider has no such field")
         return
-    if key.startswith("functionDeclarations."):
-        return  # written with the tool
     at = body
     *outer, last = key.split(".")
     for name in outer:
@@ -332,9 +330,8 @@ def _declaration(tool: Tool, chat: Chat, target: Target) -> dict[str, object]:
         note(target, "cache_control")
     if tool.schema is not None:
         _schema(tool.schema, "parameters", "tools.function.parameters", declared, target)
-    own = chat.extra.get(f"functionDeclarations.{tool.name}")
-    if own is not None and chat.origin == NAME:
-        declared.update(read_object(own))
+    if chat.origin == NAME:
+        declared.update(tool.extra)
     return declared
 
 

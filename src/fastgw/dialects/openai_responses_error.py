@@ -9,9 +9,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fastgw.dialects.hub import Problem
+from fastgw.dialects.openai_responses_items import NULL, UNREADABLE
 from fastgw.errors import GatewayError
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 STATUS = {
     "bad_request": 400,
@@ -100,14 +99,14 @@ class ErrorIn(Struct):
 
     message: str | None = None
     type: str | None = None
-    code: Raw | None = None
-    param: Raw | None = None
+    code: Raw = NULL
+    param: Raw = NULL
 
 
 class _Body(Struct):
-    error: Raw | None = None
+    error: Raw = NULL
     message: str | None = None
-    detail: Raw | None = None
+    detail: Raw = NULL
 
 
 class ErrorOut(Struct):
@@ -125,10 +124,8 @@ _read_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
 
-def _text(raw: Raw | None) -> str | None:
+def _text(raw: Raw) -> str | None:
     """The JSON string `raw`; None for anything else."""
-    if raw is None:
-        return None
     try:
         return _read_text(raw)
     except UNREADABLE:
@@ -147,10 +144,8 @@ def cause_of(status: int, code: str | None, message: str) -> str:
     return CAUSE_OF_STATUS.get(status, "server" if status >= 500 or not status else "bad_request")
 
 
-def told(raw: Raw | None) -> ErrorIn:
+def told(raw: Raw) -> ErrorIn:
     """An error object, forgivingly: a bare string is its message."""
-    if raw is None:
-        return ErrorIn()
     try:
         return _read_error(raw)
     except UNREADABLE:
@@ -161,7 +156,7 @@ def problem_of(error: ErrorIn, status: int = 0) -> Problem:
     """An error in the hub's terms; `status` 0 for one inside a stream or reply, which takes its cause's."""
     message, code = error.message or UNSAID, _text(error.code)
     cause = cause_of(status, code or error.type, message)
-    kept = error.code if error.code is not None and bytes(error.code) != b"null" else None
+    kept = None if error.code == NULL else error.code
     return Problem(cause, status or STATUS[cause], message, error.type, kept, _text(error.param))
 
 

@@ -28,6 +28,8 @@ PARAGRAPH = "\n\n"
 """Stands between two parts of one reasoning item, which the hub holds as one text."""
 
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
+NULL = Raw(b"null")
+"""A field that is absent or null: msgspec reads no union of Raw with anything."""
 encode = msgspec.json.encode
 
 
@@ -54,7 +56,7 @@ class Content(Struct):
     text: str | None = None
     refusal: str | None = None
     annotations: list[Raw] | None = None
-    logprobs: Raw | None = None
+    logprobs: Raw = NULL
     image_url: str | None = None
     detail: str | None = None
     file_id: str | None = None
@@ -62,7 +64,7 @@ class Content(Struct):
     file_data: str | None = None
     filename: str | None = None
     input_audio: AudioData | None = None
-    prompt_cache_breakpoint: Raw | None = None
+    prompt_cache_breakpoint: Raw = NULL
 
 
 class Item(Struct):
@@ -107,7 +109,7 @@ class _Annotation(Struct):
 
 
 class _ChatLogprobs(Struct):
-    content: Raw | None = None
+    content: Raw = NULL
 
 
 class _InputDetails(Struct):
@@ -133,9 +135,9 @@ _read_chat_logprobs = msgspec.json.Decoder(_ChatLogprobs).decode
 _read_usage = msgspec.json.Decoder(_Usage).decode
 
 
-def usage_of(raw: Raw | None) -> Usage | None:
+def usage_of(raw: Raw) -> Usage | None:
     """Usage as told; None for none, and for one that holds anything but token counts."""
-    if raw is None:
+    if raw == NULL:
         return None
     try:
         told = _read_usage(raw)
@@ -380,9 +382,9 @@ def annotations(text: Text) -> list[object]:
 # --- log probabilities: the hub has OpenAI's chat object, {"content": [...], "refusal": null}
 
 
-def chat_logprobs(raw: Raw | None) -> Raw | None:
+def chat_logprobs(raw: Raw) -> Raw | None:
     """The list of an output text as chat's object; None for an empty one."""
-    if raw is None or bytes(raw) in (b"[]", b"null"):
+    if bytes(raw) in (b"[]", b"null"):
         return None
     return Raw(b'{"content":' + bytes(raw) + b',"refusal":null}')
 
@@ -393,8 +395,8 @@ def own_logprobs(raw: Raw | None) -> Raw | list[object]:
         try:
             found = _read_chat_logprobs(raw).content
         except UNREADABLE:
-            found = None
-        if found is not None and bytes(found) != b"null":
+            found = NULL
+        if found != NULL:
             return found
     return []
 

@@ -28,6 +28,7 @@ from fastgw.dialects.hub import (
 )
 from fastgw.dialects.openai_responses_items import (
     NAME,
+    NULL,
     UNREADABLE,
     Content,
     Item,
@@ -69,28 +70,28 @@ class _ReasoningIn(Struct):
     effort: str | None = None
     summary: str | None = None
     generate_summary: str | None = None
-    context: Raw | None = None
-    mode: Raw | None = None
+    context: Raw = NULL
+    mode: Raw = NULL
 
 
 class _FormatIn(Struct):
     type: str
     name: str | None = None
-    schema: Raw | None = None
+    schema: Raw = NULL
     strict: bool | None = None
     description: str | None = None
 
 
 class _TextIn(Struct):
     format: _FormatIn | None = None
-    verbosity: Raw | None = None
+    verbosity: Raw = NULL
 
 
 class _ToolIn(Struct):
     type: str
     name: str | None = None
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = NULL
     strict: bool | None = None
 
 
@@ -111,7 +112,7 @@ class _Request(Struct):
     input: str | list[Raw] | None = None
     instructions: str | None = None
     tools: list[Raw] | None = None
-    tool_choice: Raw | None = None
+    tool_choice: Raw = NULL
     parallel_tool_calls: bool | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
@@ -122,7 +123,7 @@ class _Request(Struct):
     include: list[str] | None = None
     service_tier: str | None = None
     user: str | None = None
-    metadata: Raw | None = None
+    metadata: Raw = NULL
     stream: bool | None = None
     previous_response_id: str | None = None
 
@@ -181,8 +182,8 @@ def _invalid(error: Exception, place: str) -> Invalid:
     return Invalid((place + path.rstrip("`")).lstrip(".") or "body", reason)
 
 
-def _set(raw: Raw | None) -> Raw | None:
-    return None if raw is None or bytes(raw) == b"null" else raw
+def _set(raw: Raw) -> Raw | None:
+    return None if raw == NULL else raw
 
 
 def _sort_fields(chat: Chat, fields: dict[str, Raw], extra: dict[str, Raw]) -> None:
@@ -190,7 +191,7 @@ def _sort_fields(chat: Chat, fields: dict[str, Raw], extra: dict[str, Raw]) -> N
     hints: dict[str, Raw] = {}
     for name in fields.keys() - KNOWN:
         value = bytes(fields[name])
-        if value == b"null":
+        if fields[name] == NULL:
             continue
         if name in HINTS or (name in DEFAULTS and value.replace(b" ", b"") == DEFAULTS[name]):
             hints[name] = fields[name]
@@ -213,7 +214,7 @@ def _tools(chat: Chat, request: _Request) -> None:
             raise Invalid(f"tools[{index}].name", "is missing")
         else:
             extra = {name: value for name, value in _read_fields(raw).items() if name not in PLAIN_TOOL}
-            if bytes(extra.get("allowed_callers", b"null")) != b"null":
+            if extra.get("allowed_callers", NULL) != NULL:
                 own.append(Opaque(NAME, tool.type, raw))  # for programs of the provider's own to call
             else:
                 tools.append(Tool(tool.name, tool.description, _set(tool.parameters), tool.strict, extra=extra))
@@ -254,7 +255,7 @@ def _text(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
     if form is None:
         return
     if form.type == "json_schema":
-        if form.schema is None:
+        if form.schema == NULL:
             raise Invalid("text.format.schema", "is missing")
         chat.format = Format("schema", form.name, form.schema, form.strict, form.description)
     elif form.type == "json_object":
@@ -275,7 +276,7 @@ def _reasoning(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
     if asked.effort or summary:
         chat.reasoning = Reasoning(EFFORTS.get(asked.effort or ""), show=True if summary else None)
     for name, raw in (("context", asked.context), ("mode", asked.mode)):
-        if _set(raw) is not None and raw is not None and bytes(raw) not in (b'"auto"', b'"standard"'):
+        if bytes(raw) not in (b"null", b'"auto"', b'"standard"'):
             extra[f"reasoning.{name}"] = raw
     if summary and summary != "auto":
         chat.hints["reasoning.summary"] = Raw(_encode(summary))
@@ -341,7 +342,7 @@ def _turns(request: _Request, fields: dict[str, Raw]) -> list[Turn]:
 
 
 def _keeps(fields: dict[str, Raw]) -> bool:
-    return any(bytes(fields[name]) != b"null" for name in KEEPERS if name in fields)
+    return any(fields[name] != NULL for name in KEEPERS if name in fields)
 
 
 def _take(gathered: _Turns, raw: Raw, index: int) -> None:
@@ -462,9 +463,9 @@ def _part(part: Content, index: int) -> Part | None:
 
 def _cache(part: Content) -> Raw | None:
     """A breakpoint as Anthropic's `cache_control`; the long lifetime as its long one."""
-    if _set(part.prompt_cache_breakpoint) is None:
+    if part.prompt_cache_breakpoint == NULL:
         return None
-    long = b'"12h"' in bytes(part.prompt_cache_breakpoint or b"")
+    long = b'"12h"' in bytes(part.prompt_cache_breakpoint)
     return Raw(b'{"type":"ephemeral","ttl":"1h"}' if long else b'{"type":"ephemeral"}')
 
 

@@ -26,6 +26,7 @@ from fastgw.dialects.openai_responses_error import ErrorOut, problem_of, told
 from fastgw.dialects.openai_responses_items import (
     CALL,
     NAME,
+    NULL,
     UNREADABLE,
     CallItem,
     ImageItem,
@@ -67,8 +68,8 @@ class ResponseIn(Struct):
     created_at: float | None = None
     status: str | None = None
     output: list[Raw] | None = None
-    usage: Raw | None = None
-    error: Raw | None = None
+    usage: Raw = NULL
+    error: Raw = NULL
     incomplete_details: Incomplete | None = None
     service_tier: str | None = None
     object: str | None = None
@@ -155,8 +156,7 @@ def stop_of(response: ResponseIn, *, calls: bool) -> tuple[StopReason | None, st
 def read_reply(body: bytes) -> Reply:
     """See `Codec.read_reply`. Raises hub.Failed for a failed response."""
     response = read_response(body)
-    failed = response.error is not None and bytes(response.error) != b"null"
-    if response.status == "failed" or (failed and response.output is None):
+    if response.status == "failed" or (response.error != NULL and response.output is None):
         raise Failed(problem_of(told(response.error)))
     if response.output is None and response.status is None:
         raise ValueError("the reply is no response")
@@ -205,8 +205,8 @@ def _logprobs(item: Item) -> list[bytes]:
     """The insides of the lists of a message's texts."""
     found = []
     for part in item.content if isinstance(item.content, list) else ():
-        inside = bytes(part.logprobs).strip()[1:-1].strip() if part.logprobs is not None else b""
-        if inside and part.logprobs is not None and bytes(part.logprobs).lstrip().startswith(b"["):
+        inside = bytes(part.logprobs)[1:-1].strip()
+        if inside and part.logprobs != NULL:
             found.append(inside)
     return found
 

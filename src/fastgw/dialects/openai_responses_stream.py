@@ -31,6 +31,7 @@ from fastgw.dialects.hub import (
 from fastgw.dialects.openai_responses_error import ErrorIn, problem_of, told
 from fastgw.dialects.openai_responses_items import (
     NAME,
+    NULL,
     PARAGRAPH,
     UNREADABLE,
     Item,
@@ -59,13 +60,13 @@ class _Frame(Struct):
     text: str | None = None
     refusal: str | None = None
     arguments: str | None = None
-    logprobs: Raw | None = None
-    item: Raw | None = None
-    annotation: Raw | None = None
-    response: Raw | None = None
-    error: Raw | None = None
-    code: Raw | None = None
-    param: Raw | None = None
+    logprobs: Raw = NULL
+    item: Raw = NULL
+    annotation: Raw = NULL
+    response: Raw = NULL
+    error: Raw = NULL
+    code: Raw = NULL
+    param: Raw = NULL
     message: str | None = None
 
 
@@ -125,7 +126,7 @@ class ResponsesReader:
                 self._index = index
                 self._said.add(index)
             logprobs = frame.logprobs
-            if logprobs is None or logprobs == _NONE:
+            if logprobs in _NO_LOGPROBS:
                 return [TextDelta(frame.delta or "")] if frame.delta else []
             return [TextDelta(frame.delta or "", 0, chat_logprobs(logprobs))]
         if kind in SILENT:
@@ -179,14 +180,14 @@ class ResponsesReader:
         return [ThinkDelta(frame.delta)]
 
     def _annotation(self, frame: _Frame) -> list[Event]:
-        if frame.annotation is None or bytes(frame.annotation) == b"null":
+        if frame.annotation == NULL:
             return []
         return [CitationDelta(citation(frame.annotation))]
 
     # --- items
 
     def _added(self, frame: _Frame) -> list[Event]:
-        item = read_output(frame.item) if frame.item is not None else None
+        item = read_output(frame.item)
         if item is None or item.type != "function_call":
             return []
         return self._call_starts(frame.output_index or 0, item)
@@ -213,7 +214,7 @@ class ResponsesReader:
 
     def _item_done(self, frame: _Frame) -> list[Event]:
         index = frame.output_index or 0
-        if frame.item is None or index in self._closed:
+        if frame.item == NULL or index in self._closed:
             return []
         self._closed.add(index)
         item = read_output(frame.item)
@@ -291,18 +292,16 @@ class ResponsesReader:
         if self._failed:
             return []
         self._failed = True
-        error = told(frame.error) if frame.error is not None else ErrorIn()
-        if error.message is None and error.code is None:
+        error = told(frame.error)
+        if error.message is None and error.code == NULL:
             error = ErrorIn(frame.message, None, frame.code, frame.param)
         return [Fail(problem_of(error))]
 
 
-_NONE = Raw(b"[]")
+_NO_LOGPROBS = (Raw(b"[]"), NULL)
 
 
 def _response(frame: _Frame) -> ResponseIn:
-    if frame.response is None:
-        return ResponseIn()
     try:
         return read_response(frame.response)
     except UNREADABLE:

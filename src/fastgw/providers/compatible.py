@@ -1,7 +1,7 @@
 """The OpenAI-compatible field: vendors and servers whose whole difference is an address, a credential and what of
 OpenAI's interface they offer.
 
-Addresses and the names of variables are those of each vendor's own documentation (`docs`). Variables that other tools
+Addresses and the names of variables are those of public documentation (`docs` is the vendor's own). Variables that other tools
 keep for other ends (`HF_TOKEN`, `GITHUB_TOKEN`) switch nothing on: who has one for downloads has not asked for a
 vendor, and a second vendor takes the bare model names from the first.
 """
@@ -12,7 +12,8 @@ CHAT = {"openai_chat": "/chat/completions"}
 COMPLETIONS = {"openai_completions": "/completions"}
 EMBEDDINGS = {"openai_embeddings": "/embeddings"}
 ALL = {**CHAT, **COMPLETIONS, **EMBEDDINGS}
-NO_STREAM_OPTIONS = "Refuses `stream_options`, which the gateway adds to a streamed request to learn its usage."
+# https://github.com/openai/openai-agents-python/issues/442; Cohere: its Compatibility API lists what it takes.
+NO_STREAM_OPTIONS = "Refuses `stream_options`, which the gateway adds to learn a stream's usage: whole replies only."
 
 
 def _row(kind: str, title: str, base_url: str, key_env: str, docs: str, speaks: dict[str, str] = CHAT) -> Provider:

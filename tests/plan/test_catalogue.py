@@ -1,0 +1,207 @@
+"""The catalogue that ships: what every row must hold, how a model is found, and what a plan takes from it."""
+
+import re
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from fastgw.call import Usage
+from fastgw.plan import catalogue, file
+from fastgw.plan.catalogue import Entry
+from fastgw.plan.plan import Plan, Price
+from fastgw.plan.prices import MAX_PRICE, cost_nano, look_up
+from fastgw.providers import PROVIDERS, TRANSLATED
+from tests.plan.support import compiled
+
+CATALOGUE = catalogue.load()
+ROWS = [(kind, one) for kind, rows in CATALOGUE.models.items() for one in rows]
+MODES = {"chat", "completion", "embedding", "image", "speech", "transcription", "rerank", "moderation", "realtime"}
+SOURCES = {"both", "genai", "litellm", "genai, litellm differs"}
+LATER = {"vertex", "bedrock"}
+
+
+def bad(check):
+    return [f"{kind}/{one.model}" for kind, one in ROWS if not check(one)]
+
+
+def test_it_is_large_enough_and_small_enough():
+    assert len(ROWS) >= 1000
+    assert sum(one.tokens is not None for _, one in ROWS) >= 1000
+    assert (file_size := catalogue.files("fastgw").joinpath("data/catalogue.json").stat().st_size) <= 700_000, file_size
+
+
+def test_it_says_where_it_comes_from():
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", CATALOGUE.version)
+    assert {one.name for one in CATALOGUE.sources} == {"genai-prices", "litellm"}
+    notice = catalogue.files("fastgw").joinpath("data/NOTICE").read_text()
+    for one in CATALOGUE.sources:
+        assert one.licence == "MIT"
+        assert re.fullmatch(r"[0-9a-f]{64}", one.sha256)
+        assert one.url in notice
+    assert notice.count("Permission is hereby granted") == 2
+
+
+def test_every_kind_is_one_that_is_or_will_be_served():
+    assert set(CATALOGUE.models) <= {*PROVIDERS, *TRANSLATED, *LATER}
+    assert set(catalogue.SAME) <= set(PROVIDERS)
+    assert set(catalogue.SAME.values()) <= set(CATALOGUE.models)
+
+
+def test_prices_are_whole_and_in_range():
+    assert bad(lambda one: one.tokens is None or len(one.tokens) in (4, 5)) == []
+    assert bad(lambda one: one.tokens is None or all(0 <= price <= MAX_PRICE // 1000 for price in one.tokens)) == []
+    assert bad(lambda one: one.tokens is None or any(one.tokens) or one.model.endswith(":free") or one.source) == []
+
+
+def test_the_ordinary_chat_model_costs_more_to_write_than_to_read():
+    chats = [one for _, one in ROWS if one.mode == "chat" and one.tokens and one.tokens[0]]
+    assert sum(one.tokens[1] >= one.tokens[0] for one in chats) / len(chats) > 0.95
+    assert sum(one.tokens[2] <= one.tokens[0] for one in chats) / len(chats) > 0.99
+
+
+def test_what_a_model_is_comes_from_known_words():
+    words = re.compile(r"[a-z0-9_-]+")
+    assert bad(lambda one: one.mode in MODES and one.source in SOURCES) == []
+    assert bad(lambda one: all(words.fullmatch(word) for word in (*one.inputs, *one.outputs, *one.capabilities))) == []
+    assert bad(lambda one: set(one.caveats) <= {"tiers", "hours", "variants", "beside"}) == []
+    assert bad(lambda one: re.fullmatch(r"|yes|20\d\d-\d\d-\d\d", one.deprecated)) == []
+    assert bad(lambda one: one.context >= 0 and one.max_output >= 0) == []
+    assert bad(lambda one: one.model.isascii() and one.model.isprintable() and 0 < len(one.model) <= 256) == []
+
+
+def test_names_are_unique_and_sorted_and_aliases_take_none():
+    for kind, rows in CATALOGUE.models.items():
+        names = [one.model for one in rows]
+        assert names == sorted(set(names)), kind
+        aliases = [alias for one in rows for alias in one.aliases]
+        assert len(aliases) == len(set(aliases)), kind
+        assert not set(aliases) & set(names), kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "dollars"),
+    [
+        ("openai", "gpt-4o-mini", ("0.15", "0.60", "0.075")),
+        ("openai", "gpt-5", ("1.25", "10", "0.125")),
+        ("anthropic", "claude-sonnet-4-5", ("3", "15", "0.3")),
+        ("gemini", "gemini-2.5-pro", ("1.25", "10", "0.125")),
+        ("groq", "openai/gpt-oss-120b", None),
+    ],
+)
+def test_well_known_prices(kind, model, dollars):
+    found = catalogue.price_of(kind, model)
+    assert found.version == f"catalogue-{CATALOGUE.version}"
+    if dollars:
+        assert (found.input, found.output, found.cached) == tuple(int(float(one) * 10**6) for one in dollars)
+
+
+def test_writing_to_the_cache_has_its_own_price():
+    found = catalogue.price_of("anthropic", "claude-sonnet-4-5")
+    assert found.cache_write == 3_750_000
+
+
+TABLE = {"m": 1, "m-2024-08-06": 2, "ft:m": 3, "d-latest": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("m", 1),
+        ("m-2024-08-06", 2),
+        ("m-2025-01-31", 1),
+        ("m-20250131", 1),
+        ("m@20250131", 1),
+        ("m-latest", 1),
+        ("d-latest", 4),
+        ("ft:m:acme::x1", 3),
+        ("ft:m-2024-08-06:acme::x1", 3),
+        ("ft:d-latest:acme::x1", None),
+        ("ft:other:acme::x1", None),
+        ("m-2025-13-31", None),
+        ("m-2025-0131", None),
+        ("m-1234", None),
+        ("m-mini", None),
+        ("m:free", None),
+        ("M", None),
+        ("", None),
+        ("-latest", None),
+    ],
+)
+def test_how_a_model_is_found(name, found):
+    assert look_up(TABLE, name) == found
+
+
+def test_an_alias_leads_to_its_model():
+    kind, one = next((kind, one) for kind, one in ROWS if one.aliases)
+    assert catalogue.find(kind, one.aliases[0]) is one
+    assert catalogue.show(kind, one.model) is one
+    assert one in catalogue.list_models(kind)
+    assert catalogue.find(kind, "no such model") is None
+    assert catalogue.list_models("nobody") == ()
+
+
+def test_another_door_to_the_same_models():
+    assert catalogue.list_models("azure_foundry") == catalogue.list_models("azure")
+    assert catalogue.price_of("azure_foundry", "gpt-4o-mini") == catalogue.price_of("azure", "gpt-4o-mini") is not None
+
+
+def test_reasoning_that_costs_otherwise():
+    entry = Entry("m", tokens=(1000, 2000, 500, 1000, 3000))
+    found = catalogue.price(entry)
+    assert cost_nano(found, Usage(input=1, output=10, reasoning=4)) == 1 + 6 * 2 + 4 * 3
+    assert cost_nano(found, Usage(output=3, reasoning=100)) == 9
+    assert catalogue.price(Entry("m")) is None
+    assert catalogue.price(Entry("m", tokens=(1, 2, 3, 4))) == Price(1, 2, 3, 4, f"catalogue-{CATALOGUE.version}")
+
+
+# --- what a plan takes
+
+UP = "providers: {up: {kind: groq, api_key: sk-x}}\n"
+
+
+def target(tmp_path, price=""):
+    text = UP + f"models: {{m: {{targets: [{{provider: up, model: openai/gpt-oss-120b{price}}}]}}}}\n"
+    plan = compiled(tmp_path, text)
+    assert plan.prices == {}
+    return plan.models["m"].targets[0]
+
+
+def test_a_target_without_a_price_takes_the_catalogues(tmp_path):
+    assert target(tmp_path).price == catalogue.price_of("groq", "openai/gpt-oss-120b") is not None
+
+
+def test_a_price_in_the_config_replaces_it(tmp_path):
+    mine = target(tmp_path, ", price: {input: 1, output: 2, reasoning: 3}").price
+    assert mine == Price(1_000_000, 2_000_000, 1_000_000, 1_000_000, "config", 3_000_000)
+
+
+def test_what_nobody_knows_has_no_price(tmp_path):
+    text = UP + "models: {m: {targets: [{provider: up, model: no-such-model}]}}\n"
+    assert compiled(tmp_path, text).models["m"].targets[0].price is None
+
+
+def test_behind_a_wildcard_the_price_is_that_of_the_model_asked_for(tmp_path):
+    plan = compiled(tmp_path, environ={"OPENAI_API_KEY": "sk-x", "GROQ_API_KEY": "sk-y"})
+    assert set(plan.prices) == {"openai", "groq"}
+    assert plan.prices["openai"]["gpt-4o-mini"] == catalogue.price_of("openai", "gpt-4o-mini")
+    assert plan.wildcards["openai"].targets[0].price is None
+    file.write(tmp_path / "plan", plan)
+    assert file.read(tmp_path / "plan").prices == plan.prices
+
+
+def test_the_prices_of_a_plan_stay_small():
+    every = {kind: catalogue.price_list(kind) for kind in PROVIDERS}
+    assert max(len(msgspec.msgpack.encode(prices)) for prices in every.values()) < 200_000
+    assert len(msgspec.msgpack.encode(every)) < 1_000_000
+
+
+def test_a_plan_without_prices_of_its_own_reads_as_before():
+    assert msgspec.structs.fields(Plan)[-1].default_factory is dict or msgspec.structs.fields(Plan)[-1].default == {}
+
+
+def test_a_worker_never_reads_the_file():
+    code = "import sys, fastgw.gateway.worker as w; print('fastgw.plan.catalogue' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
