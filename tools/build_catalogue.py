@@ -152,7 +152,7 @@ def build(genai: dict[str, list[Model]], litellm: dict[str, list[Model]]) -> dic
     for kind, (ours, theirs) in WHERE.items():
         first = [one for name in ours for one in _renamed(kind, name, genai.get(name, ()))]
         second = [one for name in theirs for one in _renamed(kind, name, litellm.get(name, ()))]
-        if models := merge(first, second, free=kind == "openrouter"):
+        if models := merge(first, second):
             found[kind] = models
     return found
 
@@ -173,15 +173,15 @@ def _renamed(kind: str, source: str, models: Any) -> list[Model]:
     return list(models)
 
 
-def merge(genai: list[Model], litellm: list[Model], *, free: bool = False) -> list[dict[str, Any]]:
-    """One row a model. `free`: a price of nothing is meant; elsewhere it says that the price is not known."""
+def merge(genai: list[Model], litellm: list[Model]) -> list[dict[str, Any]]:
+    """One row a model, by name."""
     rows: dict[str, dict[str, Any]] = {}
     for one in litellm:
         if one.id not in rows:
-            rows[one.id] = row(one, *_in(genai, one.id), free=free)
+            rows[one.id] = row(one, *_in(genai, one.id))
     for one in genai:
         if one.id not in rows:
-            rows[one.id] = row(None, one, named=True, free=free)
+            rows[one.id] = row(None, one, named=True)
     taken = set(rows)
     for one in genai:
         aliases = [name for name in dict.fromkeys(one.aliases) if name not in taken]
@@ -204,12 +204,12 @@ def _in(genai: list[Model], name: str) -> tuple[Model | None, bool]:
     return next((one for one in genai if one.matches(name)), None), False
 
 
-def row(litellm: Model | None, genai: Model | None, named: bool, *, free: bool) -> dict[str, Any]:
+def row(litellm: Model | None, genai: Model | None, named: bool) -> dict[str, Any]:
     """A row of the catalogue from what either source says; defaults are left out, as the reader puts them back."""
     one, other = litellm or genai, genai or litellm
     if one is None or other is None:
         raise ValueError("a row needs a source")
-    price, source = chosen(litellm, genai, named, free=free)
+    price, source = chosen(litellm, genai, named)
     found = {
         "model": one.id,
         "mode": one.mode or "chat",
@@ -227,12 +227,10 @@ def row(litellm: Model | None, genai: Model | None, named: bool, *, free: bool) 
     return {name: value for name, value in found.items() if value not in (None, [], "") and defaults.get(name) != value}
 
 
-def chosen(
-    litellm: Model | None, genai: Model | None, named: bool, *, free: bool
-) -> tuple[list[int | None] | None, str]:
+def chosen(litellm: Model | None, genai: Model | None, named: bool) -> tuple[list[int | None] | None, str]:
     """The price in pico-dollars per token by KINDS, and whose it is. `named`: genai-prices has the very name."""
-    ours = pico(genai, free=True) if genai else None
-    theirs = pico(litellm, free=free) if litellm else None
+    ours = pico(genai) if genai else None
+    theirs = pico(litellm) if litellm else None
     if ours is None:
         return theirs, "litellm" if litellm else "genai"
     if theirs is None:
@@ -242,16 +240,19 @@ def chosen(
     return (ours, "genai, litellm differs") if named else (theirs, "litellm")
 
 
-def pico(model: Model, *, free: bool) -> list[int | None] | None:
+def pico(model: Model) -> list[int | None] | None:
     """Integer pico-dollars per token; None where the model is not billed by token, or the source does not know.
 
     What is cheaper than a pico-dollar is rounded, half up. Cached and written tokens cost what input costs where no
     source says otherwise; reasoning (None) what output costs.
     """
     prices = model.prices
+    if not any(prices.values()):
+        # Nothing is a price where the name says so; elsewhere it stands for not knowing.
+        return [0] * 4 if model.id.endswith(":free") else None
     if "input" not in prices or ("output" not in prices and model.mode not in ("embedding", "rerank", "moderation")):
         return None
-    if (not free and not any(prices.values())) or max(prices.values()) > SLIP:
+    if max(prices.values()) > SLIP:
         return None
     plain = _round(prices["input"])
     found = [

@@ -35,6 +35,18 @@ differ, the model's `source` says so. Give a target a `price` to replace the cat
 
 A model is found by its name; else by another name of it; else without a date at its end (`gpt-4o-2024-08-06`), without
 `-latest`, or, when fine-tuned, without its owner (`ft:gpt-4o:acme::x1` is `ft:gpt-4o`). Other endings are other models.
+
+### Your own
+
+A file that the config names as `catalogue` goes over the one that ships, row by row; a saved change is taken up like
+one of the config. Prices are whole pico-dollars per token (a dollar per million tokens is 1,000,000) for input, output,
+cached input, cache write and, when it differs from output, reasoning:
+
+```json
+{{"version": "acme-1", "models": {{"openai": [{{"model": "gpt-4o-mini", "price": [140000, 560000, 70000, 140000]}}]}}}}
+```
+
+A record's `price_version` then says `catalogue-acme-1`.
 """
 
 

@@ -63,7 +63,9 @@ def gather(events):
         elif kind is hub.ToolDelta:
             calls[event.index].arguments += event.fragment
         elif kind is hub.OpaqueDelta and event.kind == "response.output_item.done":
-            parts.append(hub.Opaque(event.dialect, json.loads(bytes(event.raw))["type"], event.raw))
+            parts.append(
+                hub.Opaque(event.dialect, json.loads(bytes(event.raw))["type"], raw(json.loads(bytes(event.raw))))
+            )
         elif kind is hub.UsageSeen:
             usage = hub.merge_usage(usage, event.usage)
         elif kind is hub.Stop:
@@ -95,6 +97,8 @@ def merged(reply):
     for part in reply.choices[0].parts:
         if type(part) in (hub.Text, hub.Refusal):
             _grow(parts, type(part), part.text)
+        elif type(part) is hub.Opaque:
+            parts.append(hub.Opaque(part.dialect, part.kind, raw(json.loads(bytes(part.raw)))))
         else:
             parts.append(part)
     first = reply.choices[0]

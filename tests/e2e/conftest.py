@@ -63,10 +63,10 @@ models:
                   balance: priority}}
 keys:
   - {{name: main, secret: "{KEY}"}}
-  - {{name: narrow, secret: "{OTHER_KEYS['narrow']}", models: [echo, renamed]}}
-  - {{name: expired, secret: "{OTHER_KEYS['expired']}", expires: "2020-01-01T00:00:00Z"}}
-  - {{name: blocked, secret: "{OTHER_KEYS['blocked']}", blocked: true}}
-  - {{name: once, secret: "{OTHER_KEYS['once']}", limits: {{requests: 1/min, burst: 1}}}}
+  - {{name: narrow, secret: "{OTHER_KEYS["narrow"]}", models: [echo, renamed]}}
+  - {{name: expired, secret: "{OTHER_KEYS["expired"]}", expires: "2020-01-01T00:00:00Z"}}
+  - {{name: blocked, secret: "{OTHER_KEYS["blocked"]}", blocked: true}}
+  - {{name: once, secret: "{OTHER_KEYS["once"]}", limits: {{requests: 1/min, burst: 1}}}}
 bounds: {{body: 1MiB, body_timeout: 1s, body_rate: 1MiB, heartbeat: 300ms}}
 records: {{segment: 1MiB}}
 """

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import KEY, OTHER_KEYS
-from tests.support.gateway import Mock, Node, until, unique
+from tests.support.gateway import Mock, Node, unique, until
 from tests.support.rawclient import RawReply, call, connect, post
 
 CHAT = "/v1/chat/completions"
@@ -38,7 +38,6 @@ class Case:
     code: str
     type: str = "invalid_request_error"
     param: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 def fields(**changes: Any) -> bytes:

@@ -14,11 +14,31 @@ from tests.e2e.conftest import OTHER_KEYS
 from tests.support.gateway import Mock, until
 
 HELLO = [{"role": "user", "content": "Tell me something about the sea"}]
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {
-    "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}}}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "d",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+        },
+    },
+}
 TIME = {"type": "function", "function": {"name": "time", "parameters": {"type": "object", "properties": {}}}}
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": {
-    "type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "number"}}, "required": ["a", "b"]}}}
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "s",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"a": {"type": "string"}, "b": {"type": "number"}},
+            "required": ["a", "b"],
+        },
+    },
+}
 USAGE = {"include_usage": True}
 
 Arguments = dict[str, Any]

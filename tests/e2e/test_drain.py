@@ -76,7 +76,9 @@ async def test_f30_streams_finish_and_newcomers_are_refused(tmp_path: Path, numb
         assert await asyncio.to_thread(gateway.process.wait, 10.0) == 0
         rows = {row["label"]: row for row in gateway.records()}
         assert rows.keys() == set(labels)
-        assert {(row["status"], row["error"], row["usage_source"]) for row in rows.values()} == {(200, None, "upstream")}
+        assert {(row["status"], row["error"], row["usage_source"]) for row in rows.values()} == {
+            (200, None, "upstream")
+        }
         assert not gateway.log("internal_error")
 
 

@@ -104,7 +104,7 @@ async def counted(gateway: Node, accepted: int, refused: int) -> None:
     assert (statuses.count(200), statuses.count(429)) == (accepted, refused)
     assert all(row["attempts"] == [] for row in rows if row["status"] == 429)
     metrics = gateway.metrics()
-    refusals = {name: value for name, value in metrics.items() if "refus" in name and 'key' in name}
+    refusals = {name: value for name, value in metrics.items() if "refus" in name and "key" in name}
     assert sum(refusals.values()) == refused, refusals
 
 

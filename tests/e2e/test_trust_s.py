@@ -76,7 +76,22 @@ async def test_s1_no_other_spelling_of_a_path_is_served(world: World, keyed: boo
 async def test_s1_a_path_that_needs_a_key_needs_it_in_any_spelling(gateway: Node) -> None:
     """Fuzz: no path but the two of health is answered with 200 to a caller without a key."""
     rng = random.Random(7)
-    parts = ["v1", "chat", "completions", "models", "health", "live", "ready", "..", ".", "", "%2e", "%2f", ";", "openai"]
+    parts = [
+        "v1",
+        "chat",
+        "completions",
+        "models",
+        "health",
+        "live",
+        "ready",
+        "..",
+        ".",
+        "",
+        "%2e",
+        "%2f",
+        ";",
+        "openai",
+    ]
     for _ in range(150):
         path = "/" + "/".join(rng.choice(parts) for _ in range(rng.randint(1, 5)))
         got = await call(gateway.port, raw(path=path, method="GET", body=None, key=None))
@@ -142,7 +157,11 @@ async def test_s3_fields_that_redirect_are_refused(world: World, canary: Scripte
     async with world.upstream([OK]) as upstream:
         for value in (canary.url, {"url": canary.url}, None):
             got = await call(world.node.port, raw(body={**GOOD, name: value}))
-            assert (got.status, got.json()["error"]["code"], got.json()["error"]["param"]) == (400, "forbidden_field", name)
+            assert (got.status, got.json()["error"]["code"], got.json()["error"]["param"]) == (
+                400,
+                "forbidden_field",
+                name,
+            )
         assert upstream.requests == []
 
 
@@ -187,9 +206,7 @@ async def test_s3_a_models_name_is_looked_up_and_nothing_else(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_s5_redirects_are_not_followed(
-    world: World, canary: ScriptedUpstream, status: int, stream: bool
-) -> None:
+async def test_s5_redirects_are_not_followed(world: World, canary: ScriptedUpstream, status: int, stream: bool) -> None:
     answer = reply(status, [("location", f"{canary.url}/steal"), ("content-type", "text/html")], b"moved")
     async with world.upstream([[Expect(), Send(answer)]]) as upstream:
         got = await call(world.node.port, raw(body={**GOOD, "stream": stream}))
@@ -359,7 +376,9 @@ async def test_s19_the_underscore_spelling_is_refused(world: World, line: str) -
 
 
 async def test_s19_a_spoofed_header_that_comes_twice_is_gone_twice(world: World) -> None:
-    sent = await forwarded(world, "x-forwarded-for: 1.1.1.1", "X-Forwarded-For: 2.2.2.2", "x-user-id: a", "X-USER-ID: b")
+    sent = await forwarded(
+        world, "x-forwarded-for: 1.1.1.1", "X-Forwarded-For: 2.2.2.2", "x-user-id: a", "X-USER-ID: b"
+    )
     assert sent.keys() == expected(world)
 
 

@@ -73,13 +73,14 @@ class Way:
         self.pool = Pool(*answers)
         self.allow = headers.Allow((b"accept",))
         self.heads = dict.fromkeys(dialects, b"")
+        self.translated, self.drop, self.max_output = "", frozenset(), 4096
         self.facts = facts("fast", provider, self.name)
         self.handles = Handles.find(SERIES, "fast", provider, self.name)
 
     def price_for(self, model):
         return self.price
 
-    def head(self, dialect, model, forwarded, length):
+    def head(self, dialect, model, forwarded, length, *, stream=False):
         return b"%b %b %b %d" % (dialect.encode(), model.encode(), forwarded, length)
 
 

@@ -36,7 +36,7 @@ def test_nothing_served_is_malformed():
     ],
 )
 def test_azures_shape_names_the_model(path, model, op):
-    match = routes.deployment(path)
+    match = routes.named(path)
     assert (match.model, match.endpoint.op) == (model, op)
 
 
@@ -50,7 +50,7 @@ def test_azures_shape_names_the_model(path, model, op):
     ],
 )  # fmt: skip
 def test_what_only_looks_like_azures(path):
-    assert routes.deployment(path) is None
+    assert routes.named(path) is None
 
 
 @pytest.mark.parametrize(

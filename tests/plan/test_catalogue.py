@@ -9,13 +9,15 @@ import pytest
 
 from fastgw.call import Usage
 from fastgw.plan import catalogue, file
-from fastgw.plan.catalogue import Entry
+from fastgw.plan.catalogue import Book, Catalogue, Entry
 from fastgw.plan.plan import Plan, Price
 from fastgw.plan.prices import MAX_PRICE, cost_nano, look_up
+from fastgw.plan.sources import Sources, load, watched
 from fastgw.providers import PROVIDERS, TRANSLATED
-from tests.plan.support import compiled
+from tests.plan.support import compiled, refused
 
 CATALOGUE = catalogue.load()
+BOOK = catalogue.shipped()
 ROWS = [(kind, one) for kind, rows in CATALOGUE.models.items() for one in rows]
 MODES = {"chat", "completion", "embedding", "image", "speech", "transcription", "rerank", "moderation", "realtime"}
 SOURCES = {"both", "genai", "litellm", "genai, litellm differs"}
@@ -52,7 +54,7 @@ def test_every_kind_is_one_that_is_or_will_be_served():
 def test_prices_are_whole_and_in_range():
     assert bad(lambda one: one.tokens is None or len(one.tokens) in (4, 5)) == []
     assert bad(lambda one: one.tokens is None or all(0 <= price <= MAX_PRICE // 1000 for price in one.tokens)) == []
-    assert bad(lambda one: one.tokens is None or any(one.tokens) or one.model.endswith(":free") or one.source) == []
+    assert bad(lambda one: one.tokens is None or any(one.tokens[:2]) != one.model.endswith(":free")) == []
 
 
 def test_the_ordinary_chat_model_costs_more_to_write_than_to_read():
@@ -91,14 +93,14 @@ def test_names_are_unique_and_sorted_and_aliases_take_none():
     ],
 )
 def test_well_known_prices(kind, model, dollars):
-    found = catalogue.price_of(kind, model)
+    found = BOOK.price_of(kind, model)
     assert found.version == f"catalogue-{CATALOGUE.version}"
     if dollars:
         assert (found.input, found.output, found.cached) == tuple(int(float(one) * 10**6) for one in dollars)
 
 
 def test_writing_to_the_cache_has_its_own_price():
-    found = catalogue.price_of("anthropic", "claude-sonnet-4-5")
+    found = BOOK.price_of("anthropic", "claude-sonnet-4-5")
     assert found.cache_write == 3_750_000
 
 
@@ -135,25 +137,26 @@ def test_how_a_model_is_found(name, found):
 
 def test_an_alias_leads_to_its_model():
     kind, one = next((kind, one) for kind, one in ROWS if one.aliases)
-    assert catalogue.find(kind, one.aliases[0]) is one
+    assert BOOK.find(kind, one.aliases[0]).entry is one
     assert catalogue.show(kind, one.model) is one
     assert one in catalogue.list_models(kind)
-    assert catalogue.find(kind, "no such model") is None
+    assert catalogue.show(kind, "no such model") is None
+    assert BOOK.find(kind, "no such model") is None
     assert catalogue.list_models("nobody") == ()
 
 
 def test_another_door_to_the_same_models():
     assert catalogue.list_models("azure_foundry") == catalogue.list_models("azure")
-    assert catalogue.price_of("azure_foundry", "gpt-4o-mini") == catalogue.price_of("azure", "gpt-4o-mini") is not None
+    assert BOOK.price_of("azure_foundry", "gpt-4o-mini") == BOOK.price_of("azure", "gpt-4o-mini") is not None
 
 
 def test_reasoning_that_costs_otherwise():
     entry = Entry("m", tokens=(1000, 2000, 500, 1000, 3000))
-    found = catalogue.price(entry)
+    found = catalogue.price(entry, "1")
     assert cost_nano(found, Usage(input=1, output=10, reasoning=4)) == 1 + 6 * 2 + 4 * 3
     assert cost_nano(found, Usage(output=3, reasoning=100)) == 9
-    assert catalogue.price(Entry("m")) is None
-    assert catalogue.price(Entry("m", tokens=(1, 2, 3, 4))) == Price(1, 2, 3, 4, f"catalogue-{CATALOGUE.version}")
+    assert catalogue.price(Entry("m"), "1") is None
+    assert catalogue.price(Entry("m", tokens=(1, 2, 3, 4)), "1") == Price(1, 2, 3, 4, "catalogue-1")
 
 
 # --- what a plan takes
@@ -169,7 +172,7 @@ def target(tmp_path, price=""):
 
 
 def test_a_target_without_a_price_takes_the_catalogues(tmp_path):
-    assert target(tmp_path).price == catalogue.price_of("groq", "openai/gpt-oss-120b") is not None
+    assert target(tmp_path).price == BOOK.price_of("groq", "openai/gpt-oss-120b") is not None
 
 
 def test_a_price_in_the_config_replaces_it(tmp_path):
@@ -185,14 +188,14 @@ def test_what_nobody_knows_has_no_price(tmp_path):
 def test_behind_a_wildcard_the_price_is_that_of_the_model_asked_for(tmp_path):
     plan = compiled(tmp_path, environ={"OPENAI_API_KEY": "sk-x", "GROQ_API_KEY": "sk-y"})
     assert set(plan.prices) == {"openai", "groq"}
-    assert plan.prices["openai"]["gpt-4o-mini"] == catalogue.price_of("openai", "gpt-4o-mini")
+    assert plan.prices["openai"]["gpt-4o-mini"] == BOOK.price_of("openai", "gpt-4o-mini")
     assert plan.wildcards["openai"].targets[0].price is None
     file.write(tmp_path / "plan", plan)
     assert file.read(tmp_path / "plan").prices == plan.prices
 
 
 def test_the_prices_of_a_plan_stay_small():
-    every = {kind: catalogue.price_list(kind) for kind in PROVIDERS}
+    every = {kind: BOOK.price_list(kind) for kind in PROVIDERS}
     assert max(len(msgspec.msgpack.encode(prices)) for prices in every.values()) < 200_000
     assert len(msgspec.msgpack.encode(every)) < 1_000_000
 
@@ -205,3 +208,61 @@ def test_a_worker_never_reads_the_file():
     code = "import sys, fastgw.gateway.worker as w; print('fastgw.plan.catalogue' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# --- an operator's own
+
+
+def own(tmp_path, text, config="catalogue: own.json\n"):
+    (tmp_path / "own.json").write_text(text)
+    models = "models: {m: {targets: [{provider: up, model: mine}, {provider: up, model: openai/gpt-oss-120b}]}}\n"
+    return UP + models + config
+
+
+OWN = '{"version": "acme-1", "models": {"groq": [{"model": "mine", "aliases": ["openai/gpt-oss-120b"], "price": %s}]}}'
+
+
+def test_an_operators_own_goes_over_what_ships(tmp_path):
+    targets = compiled(tmp_path, own(tmp_path, OWN % "[1, 2, 3, 4, 5]")).models["m"].targets
+    assert [one.price for one in targets] == [Price(1, 2, 3, 4, "catalogue-acme-1", 5)] * 2
+    assert BOOK.price_of("groq", "mine") is None
+
+
+def test_an_operators_own_is_watched(tmp_path):
+    text = own(tmp_path, OWN % "[1, 2, 3, 4]")
+    (tmp_path / "fastgw.yaml").write_text(text)
+    sources = Sources(data_dir=str(tmp_path), environ={}, config=str(tmp_path / "fastgw.yaml"))
+    assert str(tmp_path / "own.json") in watched(sources)
+    assert load(sources).files[-1] == str(tmp_path / "own.json")
+
+
+def test_of_several_the_last_counts_and_the_rest_stays():
+    first = Catalogue("1", models={"openai": (Entry("a", tokens=(1, 1, 1, 1)), Entry("b", tokens=(1, 1, 1, 1)))})
+    book = Book(first, Catalogue("2", models={"openai": (Entry("b", tokens=(2, 2, 2, 2)),)}))
+    assert [book.price_of("openai", name).version for name in "ab"] == ["catalogue-1", "catalogue-2"]
+    assert set(book.price_list("openai")) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "is no catalogue"),
+        ("[]", "is no catalogue"),
+        ('{"models": {}}', "is no catalogue: Object missing required field `version`"),
+        ('{"version": "a", "models": {"groq": [{"model": "m", "prize": [1]}]}}', "unknown field `prize`"),
+        ('{"version": "a", "models": {"groq": [{"model": "m", "price": [0.5, 1, 1, 1]}]}}', "Expected `int`"),
+        (OWN % "[1, 2, 3]", "groq/mine: `price` must be"),
+        (OWN % "[1, 2, 3, -4]", "groq/mine: `price` must be"),
+        (OWN % f"[1, 2, 3, {MAX_PRICE + 1}]", "groq/mine: `price` must be"),
+        ('{"version": "", "models": {}}', "`version` must be"),
+    ],
+)
+def test_an_operators_own_that_is_wrong(tmp_path, text, wrong):
+    (error,) = refused(tmp_path, own(tmp_path, text))
+    assert error.startswith("catalogue: ")
+    assert wrong in error
+
+
+def test_an_operators_own_that_is_not_there(tmp_path):
+    (error,) = refused(tmp_path, own(tmp_path, "", "catalogue: none.json\n"))
+    assert error.startswith("catalogue: cannot read")

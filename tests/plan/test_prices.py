@@ -108,3 +108,11 @@ def test_a_call_costs_what_the_price_list_says():
     cost = cost_nano(price, Usage(input=1234, output=567))
     by_hand = (Decimal(1234) * Decimal("0.15") + Decimal(567) * Decimal("0.60")) / 10**6 * 10**9
     assert cost == by_hand.quantize(Decimal(1), ROUND_HALF_UP) == 525_300
+
+
+def test_reasoning_at_a_price_of_its_own():
+    price = Price(output=1000, reasoning=3000)
+    assert cost_nano(price, Usage(output=10, reasoning=4)) == 6 + 12
+    assert cost_nano(price, Usage(output=2, reasoning=9)) == 6  # never more of it than there was output
+    assert cost_nano(Price(output=1000, reasoning=0), Usage(output=10, reasoning=4)) == 6
+    assert cost_nano(Price(output=1000), Usage(output=10, reasoning=4)) == 10

@@ -27,6 +27,8 @@ from tests.support.scripted import ScriptedUpstream, Seen
 
 T = TypeVar("T")
 READY_S = 30.0
+INHERITED = ("PATH", "PYTHONPATH", "FASTGW_PURE")
+"""All that a child sees of this environment: provider keys or proxies in it must not change what is tested."""
 FOREVER_US = 1 << 62
 _METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
 _unique = itertools.count()
@@ -57,7 +59,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "default", **env},
+            env={name: os.environ[name] for name in INHERITED if name in os.environ} | dict(env),
             cwd=cwd,
             # What is started here is never a member of the terminal's or the test runner's group.
             process_group=0,

@@ -152,8 +152,8 @@ class ResponsesStream:
     def inside(self, data: dict[str, Any], kind: str, index: str | None) -> None:
         item = self._item or {}
         self.expect("item", item.get("type"), kind)
-        self.expect("item_id", data["item_id"], item.get("id"))
-        self.expect("output_index", data["output_index"], len(self.items))
+        self.expect("item_id", data.get("item_id"), item.get("id"))
+        self.expect("output_index", data.get("output_index"), len(self.items))
         if index is not None:
             self.expect(index, data[index], len(self._parts))
 

@@ -161,14 +161,14 @@ def test_what_is_no_model_is_left_out(rows):
 )
 def test_pico_dollars_are_exact_and_halves_go_up(dollars, pico):
     model = Model("m", {"input": Decimal(dollars), "output": Decimal(1)})
-    assert tool.pico(model, free=True)[0] == pico
+    assert tool.pico(model)[0] == pico
 
 
 def test_free_is_a_price_only_where_it_is_meant():
-    nothing = Model("m", {"input": Decimal(0), "output": Decimal(0)})
-    assert tool.pico(nothing, free=False) is None
-    assert tool.pico(nothing, free=True) == [0, 0, 0, 0]
-    assert tool.pico(Model("m", {"output": Decimal(1)}), free=True) is None
+    nothing = {"input": Decimal(0), "output": Decimal(0)}
+    assert tool.pico(Model("m", nothing)) is None
+    assert tool.pico(Model("m:free", nothing)) == tool.pico(Model("m:free")) == [0, 0, 0, 0]
+    assert tool.pico(Model("m", {"output": Decimal(1)})) is None
 
 
 def test_odd_prices_are_pointed_at():

@@ -110,7 +110,7 @@ class _Token(Struct):
 
 class _Logprobs(Struct):
     content: list[_Token] | None = None
-    refusal: Raw = NOTHING
+    refusal: list[_Token] | None = None
 
 
 _read_logprobs = msgspec.json.Decoder(_Logprobs).decode

@@ -365,7 +365,8 @@ def _reasoning(thinking: _Thinking) -> Reasoning:
         raise Invalid("generationConfig.thinkingConfig.thinkingLevel", "is not known")
     if budget is not None and budget < -1:
         raise Invalid("generationConfig.thinkingConfig.thinkingBudget", "must be -1 or more")
-    return Reasoning(EFFORTS.get(level), None if budget == -1 else budget, thinking.include_thoughts)
+    native = "dynamic" if budget == -1 else None
+    return Reasoning(EFFORTS.get(level), None if native else budget, thinking.include_thoughts, native)
 
 
 def _format(config: _Config, chat: Chat) -> Format | None:

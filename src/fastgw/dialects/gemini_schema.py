@@ -189,7 +189,7 @@ def _any_of(fields: Fields, branches: list[Fields], walk: _Walk, inside: tuple[s
     done = []
     for branch in real:
         beside = dict(rest)
-        if "type" in branch and len(branch) == 1 and len(real) > 1:
+        if len(branch) == 1 and len(real) > 1 and bytes(branch.get("type", b""))[:1] == b'"':
             mine = _OF_TYPE.get(read_str(branch["type"]), frozenset())
             beside = {key: raw for key, raw in rest.items() if key not in _TYPED or key in mine}
         done.append(_schema({**beside, **branch}, walk, inside, field))

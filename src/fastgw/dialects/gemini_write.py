@@ -384,7 +384,7 @@ def _generation_config(chat: Chat, target: Target) -> dict[str, object]:
     if chat.logit_bias is not None and bytes(chat.logit_bias) not in (b"{}", b"null"):
         target.give_up("logit_bias", "the provider has no logit bias")
     if chat.reasoning is not None:
-        _reasoning(chat.reasoning, config, target)
+        _reasoning(chat.reasoning, config, target, own=chat.origin == NAME)
     if chat.format is not None and chat.format.kind != "text":
         config["responseMimeType"] = "application/json"
         if chat.format.schema is not None:
@@ -394,7 +394,7 @@ def _generation_config(chat: Chat, target: Target) -> dict[str, object]:
     return config
 
 
-def _reasoning(reasoning: Reasoning, config: dict[str, object], target: Target) -> None:
+def _reasoning(reasoning: Reasoning, config: dict[str, object], target: Target, *, own: bool) -> None:
     thinking: dict[str, object] = {}
     effort, budget = reasoning.effort, reasoning.budget
     if "thinking_level" in target.features:
@@ -408,6 +408,8 @@ def _reasoning(reasoning: Reasoning, config: dict[str, object], target: Target) 
         thinking["thinkingBudget"] = budget
     elif effort is not None:
         thinking["thinkingBudget"] = BUDGETS[effort]
+    elif own and reasoning.native == "dynamic":
+        thinking["thinkingBudget"] = -1
     if reasoning.show is not None:
         thinking["includeThoughts"] = reasoning.show
     if thinking:

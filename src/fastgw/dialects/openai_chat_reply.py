@@ -285,8 +285,8 @@ def write(reply: Reply, *, model: str) -> bytes:
     )
     if reply.usage is not None:
         out.usage = wire.usage_out(reply.usage)
-    if reply.service_tier is not None:
-        out.service_tier = reply.service_tier
+    if reply.service_tier in wire.TIERS:
+        out.service_tier = wire.TIERS[reply.service_tier]
     if reply.fingerprint is not None:
         out.system_fingerprint = reply.fingerprint
     return wire.encode(out)

@@ -79,6 +79,12 @@ def stop_of(finish: str, called: bool) -> StopReason:
     return "tool_calls" if called and reason == "stop" else reason
 
 
+# --- service tier
+
+TIERS = {name: name for name in ("auto", "default", "flex", "scale", "priority", "fast")} | {"standard": "default"}
+"""Others' words for how a request was served would break clients that know OpenAI's as an enumeration."""
+
+
 # --- usage
 
 

@@ -198,8 +198,8 @@ class ChatWriter:
 
     def _begin(self, start: Start) -> None:
         head = _HeadOut(start.id, "chat.completion.chunk", start.created, start.model or self._model)
-        if start.service_tier is not None:
-            head.service_tier = start.service_tier
+        if start.service_tier in wire.TIERS:
+            head.service_tier = wire.TIERS[start.service_tier]
         if start.fingerprint is not None:
             head.system_fingerprint = start.fingerprint
         self._open = b"data: " + _encode(head)[:-1] + b',"choices":['
@@ -251,6 +251,8 @@ class ChatWriter:
     def _think(self, event: ThinkDelta) -> bytes:
         """Each run of thinking has an index, by which clients put its pieces together."""
         told, first = self._told(event.choice)
+        if not event.text and event.signature is None and event.redacted is None:
+            return first
         if not told.thinking or event.redacted is not None:
             told.thoughts += 1
         told.thinking = event.signature is None and event.redacted is None

@@ -1,50 +1,12 @@
 """Reading a client's request to OpenAI's Responses API into the hub's terms."""
 
-from collections.abc import Callable
-
 import msgspec
 from msgspec import Raw, Struct
 
-from fastgw.dialects.hub import (
-    Audio,
-    Chat,
-    Document,
-    Effort,
-    Format,
-    Image,
-    Invalid,
-    Opaque,
-    Part,
-    Reasoning,
-    Refusal,
-    Role,
-    Text,
-    Thinking,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-    Turn,
-)
-from fastgw.dialects.openai_responses_items import (
-    NAME,
-    NULL,
-    UNREADABLE,
-    Content,
-    Item,
-    Kind,
-    RawOutput,
-    call_signature,
-    citations,
-    raw_part,
-    read_item,
-    read_kind,
-    reasoning_text,
-    unwrap,
-)
+from fastgw.dialects.hub import Chat, Effort, Format, Invalid, Opaque, Reasoning, Tool, ToolChoice
+from fastgw.dialects.openai_responses_items import NAME, NULL, UNREADABLE
+from fastgw.dialects.openai_responses_turns import invalid, read_turns
 
-ROLES = frozenset({"user", "assistant", "system", "developer"})
-MODELLED = frozenset({"message", "reasoning", "function_call", "function_call_output"})
 FULL_REASONING, LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
 # Fields that only name things for a cache or against abuse.
 HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "safety_identifier"})
@@ -95,6 +57,14 @@ class _ToolIn(Struct):
     strict: bool | None = None
 
 
+class _PlainTool(_ToolIn, forbid_unknown_fields=True):
+    pass
+
+
+class _ToolKind(Struct):
+    type: str
+
+
 class _ChosenTool(Struct):
     type: str = ""
     name: str = ""
@@ -109,7 +79,7 @@ class _Choice(Struct):
 
 class _Request(Struct):
     model: str | None = None
-    input: str | list[Raw] | None = None
+    input: Raw = NULL
     instructions: str | None = None
     tools: list[Raw] | None = None
     tool_choice: Raw = NULL
@@ -136,8 +106,9 @@ PLAIN_TOOL = frozenset({"type", "name", "description", "parameters", "strict"})
 _read_request = msgspec.json.Decoder(_Request).decode
 _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_tool = msgspec.json.Decoder(_ToolIn).decode
+_read_plain_tool = msgspec.json.Decoder(_PlainTool).decode
+_read_kind_of_tool = msgspec.json.Decoder(_ToolKind).decode
 _read_choice = msgspec.json.Decoder(_Choice | str).decode
-_read_raw_output = msgspec.json.Decoder(RawOutput).decode
 _encode = msgspec.json.encode
 
 
@@ -147,13 +118,15 @@ def read_request(body: bytes, *, model: str | None = None, stream: bool | None =
         request = _read_request(body)
         fields = _read_fields(body)
     except UNREADABLE as error:
-        raise _invalid(error, "") from None
+        raise invalid(error, "") from None
     name = model or request.model
     if not name:
         raise Invalid("model", "is missing")
     chat = Chat(
         name,
-        _turns(request, fields),
+        read_turns(
+            request.instructions, request.input, alone=not any(fields.get(name, NULL) != NULL for name in KEEPERS)
+        ),
         NAME,
         max_tokens=request.max_output_tokens,
         temperature=request.temperature,
@@ -174,12 +147,6 @@ def read_request(body: bytes, *, model: str | None = None, stream: bool | None =
     _include(chat, request, extra)
     chat.extra = extra
     return chat
-
-
-def _invalid(error: Exception, place: str) -> Invalid:
-    """The decoder ends its messages with the path, as in "Expected `str`, got `int` - at `$.model`"."""
-    reason, _, path = str(error).partition(" - at `$")
-    return Invalid((place + path.rstrip("`")).lstrip(".") or "body", reason)
 
 
 def _set(raw: Raw) -> Raw | None:
@@ -204,21 +171,29 @@ def _tools(chat: Chat, request: _Request) -> None:
     tools: list[Tool] = []
     own: list[Opaque] = []
     for index, raw in enumerate(request.tools or ()):
-        try:
-            tool = _read_tool(raw)
-        except UNREADABLE as error:
-            raise _invalid(error, f"tools[{index}]") from None
-        if tool.type != "function":
-            own.append(Opaque(NAME, tool.type, raw))
+        tool, extra = _tool(raw, index)
+        if tool.type != "function" or extra.get("allowed_callers", NULL) != NULL:
+            own.append(Opaque(NAME, tool.type, raw))  # the provider's own, or for programs of its own to call
         elif not tool.name:
             raise Invalid(f"tools[{index}].name", "is missing")
         else:
-            extra = {name: value for name, value in _read_fields(raw).items() if name not in PLAIN_TOOL}
-            if extra.get("allowed_callers", NULL) != NULL:
-                own.append(Opaque(NAME, tool.type, raw))  # for programs of the provider's own to call
-            else:
-                tools.append(Tool(tool.name, tool.description, _set(tool.parameters), tool.strict, extra=extra))
+            tools.append(Tool(tool.name, tool.description, _set(tool.parameters), tool.strict, extra=extra))
     chat.tools, chat.server_tools = tools, own
+
+
+def _tool(raw: Raw, index: int) -> tuple[_ToolIn, dict[str, Raw]]:
+    """A tool and its fields beyond the known ones."""
+    try:
+        return _read_plain_tool(raw), {}
+    except UNREADABLE:
+        pass  # more fields than a plain tool has, or wrong ones
+    try:
+        tool = _read_kind_of_tool(raw)
+        if tool.type != "function":
+            return _ToolIn(tool.type), {}
+        return _read_tool(raw), {name: value for name, value in _read_fields(raw).items() if name not in PLAIN_TOOL}
+    except UNREADABLE as error:
+        raise invalid(error, f"tools[{index}]") from None
 
 
 def _tool_choice(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
@@ -229,7 +204,7 @@ def _tool_choice(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
     try:
         choice = _read_choice(raw)
     except UNREADABLE as error:
-        raise _invalid(error, "tool_choice") from None
+        raise invalid(error, "tool_choice") from None
     chosen = ToolChoice(parallel=parallel)
     if isinstance(choice, str):
         if choice not in ("auto", "none", "required"):
@@ -291,207 +266,3 @@ def _include(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
     rest = [name for name in asked if name not in (LOGPROBS, FULL_REASONING)]
     if rest:
         extra["include"] = Raw(_encode(rest))
-
-
-# --- items into turns
-
-
-class _Turns:
-    """Gathers items: what the model said in a row is one turn, what tools answered in a row another."""
-
-    def __init__(self) -> None:
-        self.turns: list[Turn] = []
-        self.names: dict[str, str] = {}
-        self.orphan: tuple[int, str] | None = None
-        self.referring = False
-        self.signature: str | None = None
-        self._results = False
-
-    def said(self, role: Role, parts: list[Part]) -> None:
-        """A message, or an item of the model."""
-        if role == "assistant" and self.turns and self.turns[-1].role == "assistant":
-            self.turns[-1].parts.extend(parts)
-        else:
-            self.turns.append(Turn(role, parts))
-        self._results = False
-
-    def answered(self, result: ToolResult) -> None:
-        """A tool's answer."""
-        if self._results:
-            self.turns[-1].parts.append(result)
-        else:
-            self.turns.append(Turn("user", [result]))
-        self._results = True
-
-
-def _turns(request: _Request, fields: dict[str, Raw]) -> list[Turn]:
-    gathered = _Turns()
-    if request.instructions:
-        gathered.said("system", [Text(request.instructions)])
-    if isinstance(request.input, str):
-        gathered.said("user", [Text(request.input)])
-    elif request.input is not None:
-        for index, raw in enumerate(request.input):
-            _take(gathered, raw, index)
-    if gathered.orphan is not None and not gathered.referring and not _keeps(fields):
-        index, call_id = gathered.orphan
-        raise Invalid(f"input[{index}].call_id", f"no function_call before it has the id {call_id!r}")
-    if not gathered.turns and not _keeps(fields):
-        raise Invalid("input", "is missing")
-    return gathered.turns
-
-
-def _keeps(fields: dict[str, Raw]) -> bool:
-    return any(fields[name] != NULL for name in KEEPERS if name in fields)
-
-
-def _take(gathered: _Turns, raw: Raw, index: int) -> None:
-    place = f"input[{index}]"
-    try:
-        item = read_item(raw)
-        kind = item.type or ("message" if item.role else "item_reference" if item.id else "")
-    except UNREADABLE as error:
-        item, kind = Item(), _kind(raw, error, place)
-    take = _TAKERS.get(kind)
-    if take is not None:
-        take(gathered, item, raw, index)
-    elif not kind:
-        raise Invalid(f"{place}.type", "is missing")
-    else:
-        gathered.referring = gathered.referring or kind == "item_reference"
-        gathered.said("assistant", [Opaque(NAME, kind, raw)])
-
-
-def _kind(raw: Raw, error: Exception, place: str) -> str:
-    """The kind of an item whose fields have other shapes than those known here."""
-    try:
-        kind: Kind = read_kind(raw)
-    except UNREADABLE:
-        raise _invalid(error, place) from None
-    if kind.type in MODELLED or not kind.type:
-        raise _invalid(error, place)
-    return kind.type
-
-
-def _take_message(gathered: _Turns, item: Item, raw: Raw, index: int) -> None:
-    role = item.role
-    if role not in ROLES:
-        raise Invalid(f"input[{index}].role", "must be user, assistant, system or developer")
-    if item.content is None:
-        raise Invalid(f"input[{index}].content", "is missing")
-    if isinstance(item.content, str):
-        parts: list[Part] = [Text(item.content)]
-    else:
-        parts = [
-            _part(part, place) or Opaque(NAME, part.type, raw_part(raw, place)) if part.type else _untyped(index, place)
-            for place, part in enumerate(item.content)
-        ]
-    gathered.said(role, parts)  # type: ignore[arg-type]
-
-
-def _untyped(index: int, place: int) -> Part:
-    raise Invalid(f"input[{index}].content[{place}].type", "is missing")
-
-
-def _take_reasoning(gathered: _Turns, item: Item, raw: Raw, index: int) -> None:
-    signature = call_signature(item)
-    if signature is not None:
-        gathered.signature = signature
-        return
-    thinking: Thinking = unwrap(reasoning_text(item), item.id, item.encrypted_content)
-    gathered.said("assistant", [thinking])
-
-
-def _take_call(gathered: _Turns, item: Item, raw: Raw, index: int) -> None:
-    if not item.call_id:
-        raise Invalid(f"input[{index}].call_id", "is missing")
-    if not item.name:
-        raise Invalid(f"input[{index}].name", "is missing")
-    if item.namespace:
-        gathered.said("assistant", [Opaque(NAME, "function_call", raw)])
-    else:
-        call = ToolCall(item.call_id, item.name, item.arguments or "", signature=gathered.signature)
-        gathered.said("assistant", [call])
-    gathered.names[item.call_id] = item.name
-    gathered.signature = None
-
-
-def _take_result(gathered: _Turns, item: Item, raw: Raw, index: int) -> None:
-    if not item.call_id:
-        raise Invalid(f"input[{index}].call_id", "is missing")
-    if item.output is None:
-        raise Invalid(f"input[{index}].output", "is missing")
-    name = gathered.names.get(item.call_id)
-    if name is None:
-        gathered.orphan = gathered.orphan or (index, item.call_id)
-    if isinstance(item.output, str):
-        parts: list[Part] = [Text(item.output)]
-    else:
-        parts = [
-            _part(part, at) or Opaque(NAME, part.type, _read_raw_output(raw).output[at])
-            for at, part in enumerate(item.output)
-        ]
-    gathered.answered(ToolResult(item.call_id, parts, item.status == "incomplete", name or item.name))
-
-
-_TAKERS: dict[str, Callable[[_Turns, Item, Raw, int], None]] = {
-    "message": _take_message,
-    "reasoning": _take_reasoning,
-    "function_call": _take_call,
-    "function_call_output": _take_result,
-}
-
-
-# --- content parts
-
-
-def _part(part: Content, index: int) -> Part | None:
-    """The part in the hub's terms; None for what only this dialect has."""
-    kind = part.type
-    if kind in ("input_text", "output_text"):
-        return Text(part.text or "", cache=_cache(part), citations=citations(part.annotations))
-    if kind == "refusal":
-        return Refusal(part.refusal or "")
-    if kind == "input_image" and part.image_url:
-        return _image(part, part.image_url)
-    if kind == "input_file" and part.detail in (None, "auto"):
-        return _document(part)
-    if kind == "input_audio" and part.input_audio is not None:
-        return Audio(part.input_audio.data, part.input_audio.format)
-    return None
-
-
-def _cache(part: Content) -> Raw | None:
-    """A breakpoint as Anthropic's `cache_control`; the long lifetime as its long one."""
-    if part.prompt_cache_breakpoint == NULL:
-        return None
-    long = b'"12h"' in bytes(part.prompt_cache_breakpoint)
-    return Raw(b'{"type":"ephemeral","ttl":"1h"}' if long else b'{"type":"ephemeral"}')
-
-
-def _data_url(url: str) -> tuple[str, str] | None:
-    """(media type, base64 data) of a base64 data URL (RFC 2397); None for any other URL."""
-    if not url.startswith("data:"):
-        return None
-    head, _, data = url[5:].partition(",")
-    media_type, *marks = head.split(";")
-    return (media_type, data) if "base64" in marks else None
-
-
-def _image(part: Content, url: str) -> Image:
-    data = _data_url(url)
-    if data is None:
-        return Image(url=url, detail=part.detail, cache=_cache(part))
-    return Image(data[0], data[1], detail=part.detail, cache=_cache(part))
-
-
-def _document(part: Content) -> Document:
-    data = _data_url(part.file_data or "")
-    return Document(
-        data[0] if data and data[0] else "application/pdf",
-        data[1] if data else part.file_data,
-        part.file_url,
-        part.file_id,
-        part.filename,
-        _cache(part),
-    )

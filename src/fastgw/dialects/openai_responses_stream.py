@@ -146,7 +146,8 @@ class ResponsesReader:
             kind = read_kind(data).type
         except UNREADABLE:
             return []
-        return [OpaqueDelta(NAME, kind, Raw(data))] if kind and kind not in _TAKERS and kind not in SILENT else []
+        known = kind in _TAKERS or kind in SILENT or kind == "response.output_text.delta"
+        return [OpaqueDelta(NAME, kind, Raw(data))] if kind and not known else []
 
     def _created(self, frame: _Frame) -> list[Event]:
         return self._start(_response(frame))

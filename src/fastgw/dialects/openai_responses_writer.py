@@ -123,7 +123,7 @@ class ResponsesWriter:
         """`error`, then `response.failed` where the response has begun: the order in which OpenAI tells it."""
         if self._over:
             return b""
-        self._over = True
+        self._over, self._text = True, None
         told = error_out(error)
         out = sse(frames.ErrorEvent(self._next(), told.code, told.message, told.param, told))
         if self._response is None:

@@ -23,6 +23,7 @@ WITH_ERRORS = native.Allow(
     (b"content-type", b"content-encoding", b"retry-after", b"retry-after-ms", b"x-should-retry"), ()
 )
 JSON = (b"content-type", b"application/json")
+EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 SERVER = (b"server", b"fastgw")
 ONE = (b"x-fastgw-attempts", b"1")
@@ -38,6 +39,17 @@ def upstream_headers(call: Call, reply: Reply) -> Headers:
     upstream_id = reply.header(b"x-request-id")
     if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
         headers.append((b"x-fastgw-upstream-request-id", upstream_id))
+    add_facts(call, headers)
+    return headers
+
+
+def translated_headers(call: Call, reply: Reply) -> Headers:
+    """The headers of an answer in another dialect than the upstream's: its type is ours, its own are few."""
+    headers: Headers = [EVENT_STREAM, *SSE_HINTS] if call.stream and reply.status < 300 else [JSON]
+    if reply.status >= 400:
+        headers += native.respond([pair for pair in reply.headers if pair[0] != b"content-type"], WITH_ERRORS)
+    if call.translation.dropped:
+        headers.append((b"x-fastgw-dropped", ",".join(call.translation.dropped).encode("ascii", "replace")))
     add_facts(call, headers)
     return headers
 

@@ -99,9 +99,7 @@ class ASGIExchange:
     def start_stream(self, status: int, headers: RawHeaders) -> Awaitable[None]:
         """Send the head of a streamed answer."""
         self.started = True
-        sent: Awaitable[None] = self._proto.send(
-            {"type": "http.response.start", "status": status, "headers": headers}
-        )
+        sent: Awaitable[None] = self._proto.send({"type": "http.response.start", "status": status, "headers": headers})
         return sent
 
     def send(self, chunk: bytes) -> Awaitable[None]:

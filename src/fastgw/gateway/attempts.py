@@ -10,7 +10,10 @@ from time import monotonic
 from fastgw._core import fields, headers
 from fastgw.call import Call
 from fastgw.dialects.base import Dialect
+from fastgw.dialects.hub import Target
+from fastgw.dialects.registry import CODECS
 from fastgw.errors import GatewayError, UpstreamError
+from fastgw.gateway.translate import Translation, read_chat
 from fastgw.plan.plan import Retry
 from fastgw.telemetry.record import Attempt
 from fastgw.upstream.choose import weighted
@@ -55,19 +58,33 @@ async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
 
 async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> Reply:
     model = call.upstream_model or way.model
-    if dialect.name not in way.heads:
+    if dialect.name in way.heads:
+        call.translation = None
+        payload = dialect.prepare(body, model, rename=model != call.model_name, stream=call.stream)
+        forwarded = headers.forward(call.exchange.headers, way.allow)
+        head = way.head(dialect.name, model, forwarded, len(payload), stream=call.stream)
+    else:
+        payload = _translate(call, dialect, body, way, model)
+        head = way.head(way.translated, model, b"", len(payload), stream=call.stream)
+    reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
+    call.reply = reply
+    return reply
+
+
+def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, model: str) -> bytes:
+    """The request in a dialect the provider speaks; `call.translation` then translates its answer."""
+    client, spoken = CODECS.get(dialect.name), CODECS.get(way.translated)
+    if client is None or spoken is None:
         raise UpstreamError(
             "no_target_available",
             f"The provider {way.provider!r} does not offer this operation.",
             reason="connect",
             sent=False,
         )
-    payload = dialect.prepare(body, model, rename=model != call.model_name, stream=call.stream)
-    forwarded = headers.forward(call.exchange.headers, way.allow)
-    head = way.head(dialect.name, model, forwarded, len(payload))
-    reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
-    call.reply = reply
-    return reply
+    if call.chat is None:
+        call.chat = read_chat(client, body.replace({}), model=call.model_name, stream=call.stream)
+    translation = call.translation = Translation(client, spoken, call.chat)
+    return translation.request(Target(model, max_output=way.max_output, drop=way.drop))
 
 
 def _may_retry(error: UpstreamError, retry: Retry) -> bool:

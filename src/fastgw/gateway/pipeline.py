@@ -11,14 +11,15 @@ from time import monotonic_ns
 from fastgw._core import fields, headers
 from fastgw._core import table as shared
 from fastgw.call import Call
-from fastgw.dialects.base import Dialect
+from fastgw.dialects.base import Dialect, Tap
 from fastgw.errors import GatewayError
 from fastgw.gateway import attempts, relay, routes
-from fastgw.gateway.answer import JSON, Headers, add_facts, error_answer
+from fastgw.gateway.answer import JSON, SERVER, Headers, add_facts, error_answer, translated_headers
 from fastgw.gateway.exchange import Exchange
 from fastgw.gateway.live import Live
 from fastgw.gateway.routes import Match
 from fastgw.gateway.settle import Lane, Ledger, Spool
+from fastgw.gateway.translate import EarlyFailure
 from fastgw.gateway.watch import Watch, body_deadline
 from fastgw.plan.plan import Plan
 from fastgw.telemetry.log import Log
@@ -107,13 +108,24 @@ class Pipeline:
         if not call.stream or reply.status >= 400:
             await self._respond(call, *relay.whole(call, dialect, reply))
             return
-        if not _is_event_stream(reply.header(b"content-type")):
+        if call.translation is None and not _is_event_stream(reply.header(b"content-type")):
             # Some servers answer a streamed request with one JSON document; it is passed on as what it is.
             reply.body = await reply.rest(MAX_UNSTREAMED)
             await self._respond(call, *relay.whole(call, dialect, reply))
             return
-        tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
-        await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
+        tap: Tap
+        if call.translation is not None:
+            tap = call.translation.tap(call.model_name, call.id)
+        else:
+            tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
+        try:
+            await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
+        except EarlyFailure as failure:
+            call.stream = False
+            call.status, answer = call.translation.problem(failure.problem, call.id)
+            call.error = "upstream_error_event"
+            await self._respond(call, translated_headers(call, reply), answer)
+            return
         self._settle(call)
         await call.exchange.close()
 
@@ -149,7 +161,7 @@ class Pipeline:
         try:
             body = fields.scan(raw)
             call.model_name = match.model or body.text(b"model") or ""
-            call.stream = dialect.streams and body.flag(b"stream")
+            call.stream = match.stream if match.stream is not None else dialect.streams and body.flag(b"stream")
         except fields.FieldError as error:
             raise GatewayError(error.code, error.message, param=error.field) from None
         _check_fields(body, dialect, match)
@@ -203,7 +215,7 @@ class Pipeline:
             await self._health(exchange)
             return
         if match is None and exchange.method == "POST" and not self.draining:
-            match = routes.deployment(exchange.path)
+            match = routes.named(exchange.path)
             if match is not None:
                 await self._proxied(call, match)
                 return
@@ -259,11 +271,11 @@ class Pipeline:
     async def _health(self, exchange: Exchange) -> None:
         ready = not self.draining
         if exchange.path == routes.LIVE:
-            await exchange.respond(200, [JSON], b'{"status":"live"}')
+            await exchange.respond(200, [JSON, SERVER], b'{"status":"live"}')
             return
         demo = b',"demo":true' if self.live.options.demo else b""
         body = b'{"status":"%b","revision":%d%b}' % (b"ready" if ready else b"draining", self.live.revision, demo)
-        await exchange.respond(200 if ready else 503, [JSON], body)
+        await exchange.respond(200 if ready else 503, [JSON, SERVER], body)
 
 
 def _check_fields(body: fields.Fields, dialect: Dialect, match: Match) -> None:

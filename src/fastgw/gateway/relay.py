@@ -6,7 +6,7 @@ from fastgw.call import Call, Usage
 from fastgw.dialects import framing
 from fastgw.dialects.base import Dialect, Tap
 from fastgw.errors import GatewayError, UpstreamError
-from fastgw.gateway.answer import Headers, upstream_headers
+from fastgw.gateway.answer import Headers, translated_headers, upstream_headers
 from fastgw.plan import prices
 from fastgw.upstream.reply import Reply
 
@@ -31,13 +31,28 @@ def price_of(call: Call, usage: Usage) -> int | None:
 
 
 def whole(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, bytes]:
-    """The head and body of an answer that passes a complete reply on, its bytes untouched."""
+    """The head and body of an answer that passes a complete reply on, its bytes untouched where dialects agree."""
+    if call.translation is not None:
+        return _translated(call, dialect, reply)
     body = reply.body
     if reply.status < 300:
         account(call, dialect, dialect.usage(body))
     call.status = reply.status
     call.bytes_out = len(body)
     return upstream_headers(call, reply), body
+
+
+def _translated(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, bytes]:
+    """The same in the caller's dialect. Raises UpstreamError when the reply cannot be read."""
+    body: bytes
+    if reply.status >= 400:
+        call.status, body = call.translation.error(reply.status, dict(reply.headers), reply.body, call.id)
+    else:
+        body, usage = call.translation.whole(reply.body, call.model_name)
+        account(call, dialect, usage)
+        call.status = reply.status
+    call.bytes_out = len(body)
+    return translated_headers(call, reply), body
 
 
 async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat: float) -> None:
@@ -47,7 +62,7 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
     without the dialect's own end.
     """
     exchange = call.exchange
-    headers = upstream_headers(call, reply)
+    headers = upstream_headers(call, reply) if call.translation is None else translated_headers(call, reply)
     call.status = reply.status
     try:
         await _pass(call, reply, tap, headers, heartbeat)

@@ -5,8 +5,12 @@ from typing import NamedTuple
 
 from fastgw.dialects import openai
 from fastgw.dialects.base import Dialect
+from fastgw.dialects.registry import GEMINI, RESPONSES
 
 PLAIN = re.compile(rb"/[A-Za-z0-9._~!$&'()*+,=:@-]+(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+GENERATE = re.compile(
+    rb"(?:/genai)?/v1(?:beta)?/models/([A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}):(generateContent|streamGenerateContent)"
+)
 DEPLOYMENT = re.compile(rb"/openai/deployments/([A-Za-z0-9._:@-]{1,128})/(chat/completions|completions|embeddings)")
 
 
@@ -18,17 +22,23 @@ class Endpoint(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What a path stands for: an endpoint to proxy (with the model named by an Azure path, if any)."""
+    """What a path stands for: an endpoint to proxy, with what the path itself says of the call.
+
+    `model`: the model it names ("" where the body does); `stream`: whether it asks for a stream (None: the body says).
+    """
 
     endpoint: Endpoint
     model: str = ""
+    stream: bool | None = None
 
 
 _OPERATIONS = {
     b"chat/completions": Endpoint("chat", openai.CHAT),
     b"completions": Endpoint("completions", openai.COMPLETIONS),
     b"embeddings": Endpoint("embeddings", openai.EMBEDDINGS),
+    b"responses": Endpoint("chat", RESPONSES),
 }
+_GENERATE = Endpoint("chat", GEMINI)
 PROXIED: dict[bytes, Match] = {
     prefix + b"/v1/" + path: Match(endpoint) for path, endpoint in _OPERATIONS.items() for prefix in (b"", b"/openai")
 }
@@ -36,10 +46,15 @@ MODELS = (b"/v1/models", b"/openai/v1/models")
 LIVE, READY = b"/health/live", b"/health/ready"
 
 
-def deployment(path: bytes) -> Match | None:
-    """Azure's shape, `/openai/deployments/{model}/chat/completions`: the path names the model."""
+def named(path: bytes) -> Match | None:
+    """Paths that name the model: Azure's `/openai/deployments/{model}/...`, Gemini's `/v1beta/models/{model}:...`."""
     match = DEPLOYMENT.fullmatch(path)
-    return Match(_OPERATIONS[match[2]], match[1].decode()) if match else None
+    if match:
+        return Match(_OPERATIONS[match[2]], match[1].decode())
+    match = GENERATE.fullmatch(path)
+    if match and not malformed(path):
+        return Match(_GENERATE, match[1].decode(), match[2] == b"streamGenerateContent")
+    return None
 
 
 def malformed(path: bytes) -> bool:

@@ -15,6 +15,7 @@ from fastgw.dialects.hub import (
     Event,
     Fail,
     Invalid,
+    Problem,
     Start,
     Target,
     Unsupported,
@@ -26,10 +27,21 @@ from fastgw.errors import GatewayError, UpstreamError
 QUIET = frozenset({Start, UsageSeen, Done, Fail})
 
 
-class TranslatingTap:
-    """Turns an upstream's stream into the client's, event by event. See `dialects.base.Tap`."""
+class EarlyFailure(Exception):
+    """The upstream's stream began with an error: nothing has been sent, so the answer can still be an error."""
 
-    __slots__ = ("_call_id", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class TranslatingTap:
+    """Turns an upstream's stream into the client's, event by event. See `dialects.base.Tap`.
+
+    What comes before the first content is held back, so that a stream that opens with an error is answered with one.
+    """
+
+    __slots__ = ("_call_id", "_held", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
 
     def __init__(self, reader: Reader, writer: Writer, call_id: str) -> None:
         self.usage: Usage | None = None
@@ -40,15 +52,30 @@ class TranslatingTap:
         self._writer = writer
         self._call_id = call_id
         self._tail = b""
+        self._held: bytes | None = b""
 
     def feed(self, data: bytes) -> bytes:
-        """The client's frames for the complete events that have arrived. Raises ValueError for what is no stream."""
+        """The client's frames for the complete events that have arrived.
+
+        Raises ValueError for what is no stream and EarlyFailure for an error before any content.
+        """
         block, self._tail = framing.complete(self._tail + data if self._tail else data)
         if len(self._tail) > framing.MAX_EVENT:
             raise ValueError("an event is larger than 8 MiB")
         if not block:
             return b""
-        return b"".join([self._write(event) for frame in framing.events(block) for event in self._read(frame)])
+        return self._release(
+            b"".join([self._write(event) for frame in framing.events(block) for event in self._read(frame)])
+        )
+
+    def _release(self, out: bytes) -> bytes:
+        if self._held is None:
+            return out
+        if not self.events and not self.complete:
+            self._held += out
+            return b""
+        held, self._held = self._held, None
+        return held + out
 
     def finish(self) -> bytes:
         """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
@@ -56,7 +83,7 @@ class TranslatingTap:
         events = self._read(tail + b"\n\n") if tail.strip() else []
         events += self._reader.end()
         rest = b"".join([self._write(event) for event in events])
-        return rest + self._writer.end() if self.complete and not self.failed else rest
+        return self._release(rest + self._writer.end() if self.complete and not self.failed else rest)
 
     def _read(self, frame: bytes) -> list[Event]:
         payload = framing.payload(frame)
@@ -73,6 +100,8 @@ class TranslatingTap:
             self.complete = True
             return b""
         elif isinstance(event, Fail):
+            if self._held is not None and not self.events:
+                raise EarlyFailure(event.problem)
             self.failed = True
             return self._writer.fail(event.problem, self._call_id)
         return self._writer.feed(event)
@@ -123,7 +152,11 @@ class Translation:
 
     def error(self, status: int, headers: Mapping[bytes, bytes], body: bytes, call_id: str) -> tuple[int, bytes]:
         """Status and body of a provider's error, in the client's dialect."""
-        return self._client.write_problem(self._upstream.read_error(status, headers, body), call_id)
+        return self.problem(self._upstream.read_error(status, headers, body), call_id)
+
+    def problem(self, problem: Problem, call_id: str) -> tuple[int, bytes]:
+        """The same for an error that came in a stream."""
+        return self._client.write_problem(problem, call_id)
 
 
 def read_chat(client: Codec, body: bytes, *, model: str, stream: bool) -> Chat:

@@ -49,6 +49,7 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 RETRY_CLASSES = frozenset({"connect", "timeout", "5xx"})
 LEVELS = frozenset({"debug", "info", "warning", "error"})
 MIN_SECRET, MAX_SECRET = 8, 512
+DEFAULT_OUTPUT = 4096
 SECRET = re.compile(rf"[!-~]{{{MIN_SECRET},{MAX_SECRET}}}")
 URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]*)?", re.IGNORECASE)
 API_VERSION = re.compile(r"[A-Za-z0-9._-]*")
@@ -99,6 +100,7 @@ class _Compiler:
         self.table = table
         self.registry = registry
         self.errors: list[str] = []
+        self.catalogue = self.attempt("catalogue", catalogue.book, loaded.catalogue, default=catalogue.shipped())
 
     def plan(self, revision: int, *, demo: bool) -> Plan:
         upstreams = {name: self.upstream(name, one) for name, one in self.config.providers.items()}
@@ -145,10 +147,8 @@ class _Compiler:
             name=name,
             kind=one.kind,
             origin=origin,
-            paths={
-                dialect: prefix + template.replace("{api_version}", version)
-                for dialect, template in kind.speaks.items()
-            },
+            paths=_paths(prefix, kind.speaks, version),
+            stream_paths=_paths(prefix, kind.stream_speaks, version),
             auth_header=kind.auth_header if one.api_key else "",
             auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if one.api_key else "",
             headers={**kind.headers, **one.headers},
@@ -248,12 +248,23 @@ class _Compiler:
         if not 0 <= one.weight <= 1_000_000:
             self.errors.append(f"{path}.weight: must be 0 to 1,000,000")
         price = self.price(f"{path}.price", one.price) if one.price is not None else self.listed(one)
-        return Target(f"{one.provider}/{one.model}", one.provider, one.model, one.weight, one.priority, price)
+        if one.max_output is not None and one.max_output < 1:
+            self.errors.append(f"{path}.max_output: must be 1 or more")
+        return Target(
+            f"{one.provider}/{one.model}",
+            one.provider,
+            one.model,
+            one.weight,
+            one.priority,
+            price,
+            frozenset(one.drop),
+            one.max_output or DEFAULT_OUTPUT,
+        )
 
     def listed(self, one: written.Target) -> Price | None:
         """What the catalogue says a target costs; None where it has no price."""
         provider = self.config.providers.get(one.provider)
-        return None if provider is None else catalogue.price_of(provider.kind, one.model)
+        return None if provider is None else self.catalogue.price_of(provider.kind, one.model)
 
     def price(self, path: str, one: written.Price) -> Price:
         def pico(field: str, value: float | str) -> int:
@@ -321,7 +332,7 @@ class _Compiler:
     def price_lists(self, wildcards: dict[str, Model]) -> dict[str, dict[str, Price]]:
         """Behind a wildcard a model is known only when it is asked for, so all that its kind sells comes along."""
         upstreams = {target.upstream for model in wildcards.values() for target in model.targets}
-        lists = {name: catalogue.price_list(self.config.providers[name].kind) for name in sorted(upstreams)}
+        lists = {name: self.catalogue.price_list(self.config.providers[name].kind) for name in sorted(upstreams)}
         return {name: found for name, found in lists.items() if found}
 
     def keys(self, models: set[str]) -> tuple[Key, ...]:
@@ -424,6 +435,10 @@ def _may_travel(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _paths(prefix: str, speaks: dict[str, str], version: str) -> dict[str, str]:
+    return {dialect: prefix + template.replace("{api_version}", version) for dialect, template in speaks.items()}
 
 
 def _epoch(text: str) -> float:

@@ -71,13 +71,19 @@ class Price(Section, frozen=True):
 
 
 class Target(Section, frozen=True):
-    """One way to serve a model; lower `priority` first, `weight` shares within a priority."""
+    """One way to serve a model; lower `priority` first, `weight` shares within a priority.
+
+    `drop` lists request fields that may be left out where the provider cannot serve them (`*`: any); `max_output` is
+    what is asked for where the provider demands a bound and the caller named none.
+    """
 
     provider: str
     model: str
     weight: int = 1
     priority: int = 1
     price: Price | None = None
+    drop: list[str] = []
+    max_output: int | None = None
 
 
 class Retry(Section, frozen=True):
@@ -166,6 +172,7 @@ class Config(Section, frozen=True):
     models: dict[str, Model] = {}
     keys: list[Key] = []
     keys_file: str | None = None
+    catalogue: str | None = None
     limits: Limits = Limits()
     records: Records = Records()
     log: Log = Log()

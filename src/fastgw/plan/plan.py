@@ -63,7 +63,8 @@ class Rule(Struct, frozen=True):
 class Upstream(Struct, frozen=True):
     """A provider with everything resolved: where it is, how a request to it is signed, which headers may travel.
 
-    `paths` maps the name of a dialect to a path template in which `{model}` is replaced: what it speaks, and where.
+    `paths` maps the name of a dialect to a path template in which `{model}` is replaced: what it speaks, and where;
+    `stream_paths` holds those that are others for streams.
     `auth_header` and `auth_value` are one request header; the value is a secret.
     """
 
@@ -71,6 +72,7 @@ class Upstream(Struct, frozen=True):
     kind: str
     origin: Origin
     paths: dict[str, str]
+    stream_paths: dict[str, str] = {}
     auth_header: str = ""
     auth_value: str = ""
     headers: dict[str, str] = {}
@@ -81,6 +83,9 @@ class Upstream(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """One way to serve a model. `id` is `provider/upstream-model`.
 
+    `drop` names request fields that may be left out where the provider cannot serve them; `max_output` is what is asked
+    for where a provider demands a bound on its answer and the caller named none.
+
     An empty `model` stands for the part of the client's name that the wildcard matched.
     """
 
@@ -90,6 +95,8 @@ class Target(Struct, frozen=True):
     weight: int = 1
     priority: int = 1
     price: Price | None = None
+    drop: frozenset[str] = frozenset()
+    max_output: int = 4096
 
 
 class Retry(Struct, frozen=True):

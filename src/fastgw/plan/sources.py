@@ -39,13 +39,17 @@ class Sources(Struct):
 
 
 class Loaded(Struct):
-    """A decoded config, the stored keys with the place each came from, and the files to watch."""
+    """A decoded config, the stored keys with the place each came from, and the files to watch.
+
+    `catalogue` is the operator's own, where the config names one.
+    """
 
     config: Config
     stored: list[tuple[str, StoredKey]]
     files: list[str]
     environ: dict[str, str] = {}
     wildcard_kinds: tuple[str, ...] = ()
+    catalogue: Path | None = None
 
 
 def providers_in(environ: Mapping[str, str]) -> list[str]:
@@ -68,12 +72,14 @@ def load(sources: Sources) -> Loaded:
         kinds = tuple(providers_in(sources.environ))
         config = _from_environment(kinds, sources)
     stored_files = [Path(sources.data_dir) / STORED_KEYS]
-    if config.keys_file is not None and sources.config is not None:
-        stored_files.append(Path(sources.config).parent / config.keys_file)
+    if (keys_file := _beside(sources, config.keys_file)) is not None:
+        stored_files.append(keys_file)
     stored = [row for file in stored_files for row in _stored(file, errors, required=file is not stored_files[0])]
     if errors:
         raise ConfigErrors(errors)
-    return Loaded(config, stored, [str(file) for file in (*files, *stored_files)], sources.environ, kinds)
+    own = _beside(sources, config.catalogue)
+    watch = [str(file) for file in (*files, *stored_files, own) if file is not None]
+    return Loaded(config, stored, watch, sources.environ, kinds, own)
 
 
 def watched(sources: Sources) -> list[str]:
@@ -85,11 +91,15 @@ def watched(sources: Sources) -> list[str]:
         try:
             found, named = _from_file(config, sources.environ)
             files += named
-            if found.keys_file is not None:
-                files.append(config.parent / found.keys_file)
+            files += [file for name in (found.keys_file, found.catalogue) if (file := _beside(sources, name))]
         except ConfigErrors:
             pass
     return [str(file) for file in files]
+
+
+def _beside(sources: Sources, name: str | None) -> Path | None:
+    """A file that the config names, relative to the config."""
+    return Path(sources.config).parent / name if name is not None and sources.config is not None else None
 
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> tuple[Config, list[Path]]:

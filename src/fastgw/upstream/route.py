@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from fastgw._core import headers
+from fastgw.dialects.registry import CODECS
 from fastgw.plan.plan import Model, Plan, Price, Target, Timeouts, Upstream
 from fastgw.plan.prices import look_up
 from fastgw.telemetry.metrics import Handles
@@ -24,13 +25,16 @@ class Way:
 
     `heads` maps a dialect's name to the start of the request head; it still holds `{model}` where the upstream's model
     is part of the path and not known before the call (a wildcard). `prices` are those of the models behind a wildcard.
+    `translated` is the dialect that callers of another one are translated to, "" when there is none.
     """
 
     __slots__ = (
         "allow",
+        "drop",
         "facts",
         "handles",
         "heads",
+        "max_output",
         "model",
         "name",
         "pool",
@@ -39,6 +43,8 @@ class Way:
         "priority",
         "provider",
         "secret",
+        "stream_heads",
+        "translated",
         "weight",
     )
 
@@ -63,15 +69,22 @@ class Way:
         self.pool = pool
         self.secret = upstream.auth_value.rpartition(" ")[2].encode()
         self.heads = {dialect: _head(upstream, path, target.model) for dialect, path in upstream.paths.items()}
+        self.stream_heads = {
+            **self.heads,
+            **{dialect: _head(upstream, path, target.model) for dialect, path in upstream.stream_paths.items()},
+        }
+        self.translated = next((name for name in CODECS if name in self.heads), "")
+        self.drop = target.drop
+        self.max_output = target.max_output
         self.allow = headers.Allow((*FORWARDED, *(name.encode() for name in upstream.allow)), FORWARDED_PREFIXES)
 
     def price_for(self, model: str) -> Price | None:
         """What a call costs; `model` is the upstream's name where a wildcard left it to the call, else empty."""
         return look_up(self.prices, model) if model else self.price
 
-    def head(self, dialect: str, model: str, forwarded: bytes, length: int) -> bytes:
+    def head(self, dialect: str, model: str, forwarded: bytes, length: int, *, stream: bool = False) -> bytes:
         """A complete request head for a body of `length` bytes; `forwarded` are the caller's own header lines."""
-        start = self.heads[dialect]
+        start = (self.stream_heads if stream else self.heads)[dialect]
         if not self.model:
             start = start.replace(b"{model}", quote(model, safe="").encode())
         return b"%b%bcontent-length: %d\r\n\r\n" % (start, forwarded, length)
