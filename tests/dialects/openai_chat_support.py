@@ -46,6 +46,7 @@ def gather(events):
         one = told.setdefault(event.choice, {"text": "", "refusal": "", "thoughts": [], "calls": {}, "stop": None})
         if kind is hub.TextDelta:
             one["text"] += event.text
+            one["signature"] = event.signature or one.get("signature")
         elif kind is hub.RefusalDelta:
             one["refusal"] += event.text
         elif kind is hub.ThinkDelta:
@@ -73,7 +74,7 @@ def _think(thoughts, event):
 
 def _choice(one):
     parts = list(one["thoughts"])
-    parts += [hub.Text(one["text"])] if one["text"] else []
+    parts += [hub.Text(one["text"], signature=one["signature"])] if one["text"] else []
     parts += [hub.Refusal(one["refusal"])] if one["refusal"] else []
     parts += one["calls"].values()
     stop = one["stop"]

@@ -421,4 +421,4 @@ def test_what_is_no_array_is_refused(raw):
 def test_a_failing_array_can_be_read():
     writer = ArrayWriter(CODEC.writer(model="m", stream_usage=True))
     raw = writer.feed(hub.TextDelta("a")) + writer.fail(GatewayError("upstream_timeout", "too late"), "c")
-    assert [list(one)[0] for one in json.loads(raw)] == ["candidates", "error"]
+    assert [next(iter(one)) for one in json.loads(raw)] == ["candidates", "error"]

@@ -15,7 +15,7 @@ from tests.support.grammar_gemini import request_problems
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "gemini"
 SIGNATURE = "gemini:EtgCCtUCAdHtim9/3zkq+Wcvw2kPq0w8mJ5Ab1c="
-ALL = frozenset(("json_schema", "tool_media", "fetch_urls"))
+ALL = frozenset(("json_schema", "tool_images", "fetch_urls"))
 
 
 def target(*features, **more):
@@ -175,7 +175,7 @@ def test_parallel_calls_are_answered_together_and_in_their_order():
             hub.Turn("user", [hub.ToolResult("a", [hub.Text("plain")], True), hub.Text("and now?")]),
         )
     )
-    assert [list(part)[0] for content in body["contents"] for part in content["parts"]] == [
+    assert [next(iter(part)) for content in body["contents"] for part in content["parts"]] == [
         "text", "functionCall", "functionCall", "functionResponse", "functionResponse", "text",
     ]  # fmt: skip
     first, second = body["contents"][2]["parts"]
@@ -227,8 +227,10 @@ def test_a_lost_signature_is_stood_in_for_where_the_model_insists():
 
 def test_system_messages():
     turns = [
-        hub.Turn("system", [hub.Text("one")]), hub.Turn("user", [hub.Text("hi")]), hub.Turn("developer", [hub.Text("two")]),
-    ]  # fmt: skip
+        hub.Turn("system", [hub.Text("one")]),
+        hub.Turn("user", [hub.Text("hi")]),
+        hub.Turn("developer", [hub.Text("two")]),
+    ]
     hoisted = write(chat(*turns))[0]
     assert [part["text"] for part in hoisted["systemInstruction"]["parts"]] == ["one", "two"]
     kept = write(chat(*turns), mid_system=True)[0]
@@ -265,8 +267,8 @@ def test_images_in_results():
     result = hub.ToolResult("a", [hub.Text("see"), hub.Image("image/png", "AAAA")])
     request = chat(hub.Turn("assistant", [hub.ToolCall("a", "f", "{}")]), hub.Turn("user", [result]))
     beside = write(request)[0]["contents"][1]["parts"]
-    assert [list(part)[0] for part in beside] == ["functionResponse", "inlineData"]
-    (inside,) = write(request, "tool_media")[0]["contents"][1]["parts"]
+    assert [next(iter(part)) for part in beside] == ["functionResponse", "inlineData"]
+    (inside,) = write(request, "tool_images")[0]["contents"][1]["parts"]
     assert inside["functionResponse"]["parts"] == [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]
 
 

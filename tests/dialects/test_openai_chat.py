@@ -84,6 +84,7 @@ def chats(draw):
         else:
             thoughts = st.builds(hub.Thinking, TEXT, WORD) | st.builds(hub.Thinking, redacted=WORD)
             parts = draw(st.lists(thoughts, max_size=2)) + draw(st.lists(text, min_size=1, max_size=2))
+            parts[-1].signature = draw(st.none() | WORD)
             made = []
             if role == "calls":
                 made = [
@@ -347,7 +348,10 @@ def test_results_come_first_and_their_pictures_with_the_user():
 
 def test_hints_are_left_out_and_noted_never_refused():
     answer = said(
-        hub.Thinking("t", "s"), hub.Text("x", MARK, Raw(b"[]")), hub.ToolCall("a", "f", "{}", "sig"), role="assistant"
+        hub.Thinking("t", "s"),
+        hub.Text("x", MARK, Raw(b"[]"), "sig"),
+        hub.ToolCall("a", "f", "{}", "sig"),
+        role="assistant",
     )
     turns = [answer, said(hub.ToolResult("a", [hub.Text("1")], cache=MARK))]
     _body, dropped = write(chat(*turns, tools=[hub.Tool("f", cache=MARK)]))
@@ -355,6 +359,7 @@ def test_hints_are_left_out_and_noted_never_refused():
         "messages.content.thinking",
         "messages.content.citations",
         "messages.tool_calls.signature",
+        "messages.content.signature",
         "cache_control",
     }
     full, dropped = write(chat(*turns), *EVERYTHING, checked=False)

@@ -55,7 +55,7 @@ def replies(draw):
 def choices(draw):
     thoughts = st.builds(hub.Thinking, TEXT, WORD) | st.builds(hub.Thinking, redacted=WORD)
     parts = draw(st.lists(thoughts, max_size=2))
-    parts += draw(st.lists(st.builds(hub.Text, TEXT), max_size=1))
+    parts += draw(st.lists(st.builds(hub.Text, TEXT, signature=st.none() | WORD), max_size=1))
     parts += draw(st.lists(st.builds(hub.Refusal, TEXT), max_size=1))
     ids = draw(st.lists(WORD, max_size=3, unique=True))
     parts += [hub.ToolCall(one, draw(WORD), draw(ARGUMENTS), draw(st.none() | WORD)) for one in ids]
@@ -83,7 +83,9 @@ def _told(choice, index, size):
     for part in choice.parts:
         kind = type(part)
         if kind is hub.Text:
-            yield from (hub.TextDelta(piece, index) for piece in pieces(part.text, size))
+            *most, last = pieces(part.text, size)
+            yield from (hub.TextDelta(piece, index) for piece in most)
+            yield hub.TextDelta(last, index, signature=part.signature)
         elif kind is hub.Refusal:
             yield from (hub.RefusalDelta(piece, index) for piece in pieces(part.text, size))
         elif kind is hub.Thinking:

@@ -89,8 +89,9 @@ OURS: dict[str, tuple[bytes, int]] = {
     "CONNECT": (b"CONNECT evil.test:443 HTTP/1.1\r\nhost: evil.test:443\r\n\r\n", 400),
     "TRACE": (b"TRACE /v1/chat/completions HTTP/1.1\r\n" + HOST + AUTH + b"\r\n", 405),
     "preflight": (b"OPTIONS /v1/chat/completions HTTP/1.1\r\n" + HOST + b"origin: http://evil.test\r\n\r\n", 405),
-    "WebSocket": (b"GET /v1/chat/completions HTTP/1.1\r\n" + HOST + AUTH + b"connection: upgrade\r\nupgrade: websocket\r\n"
-                  b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 405),
+    "WebSocket": (b"GET /v1/chat/completions HTTP/1.1\r\n" + HOST + AUTH + b"connection: upgrade\r\n"
+                  b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+                  b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 405),
     "length and chunks": (chunks(LENGTH, CHUNKED, body=b"0\r\n\r\n"), 400),
     "gzip and chunked": (chunks(b"transfer-encoding: gzip, chunked\r\n"), 400),
     "chunked twice": (chunks(CHUNKED, CHUNKED), 400),

@@ -63,7 +63,8 @@ CHAT: dict[str, Arguments] = {
                                                                          {"type": "text", "text": "b"}]}]},
     "unknown_fields": {"extra_body": {"brand_new_field": {"deep": [1, 2.5, None, 1e300]}}},
     "no_usage": {"model": "mock-nousage"},
-    "history": {"messages": [{"role": "system", "content": "s"}, *HELLO, {"role": "assistant", "content": "x"}, *HELLO]},
+    "history": {"messages": [{"role": "system", "content": "s"}, *HELLO, {"role": "assistant", "content": "x"},
+                             *HELLO]},
 }  # fmt: skip
 STREAMS: dict[str, Arguments] = {
     **CHAT,

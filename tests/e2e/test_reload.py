@@ -1,4 +1,4 @@
-"""A new config under load: nothing fails, every worker follows, what was removed is gone and what was added is there."""
+"""A new config under load: nothing fails, every worker follows, what was removed is gone, what was added is there."""
 
 import asyncio
 import signal

@@ -79,7 +79,8 @@ async def drive(gateway: Node) -> list[bytes]:
     """Every kind of call, good and bad; what callers got."""
     got = [(await call(gateway.port, ask(stream=number in (1, 8)))).raw for number in range(len(SCRIPTS))]
     requests = [
-        ask("file"), ask("closed"), ask(key=WRONG), ask(key=STORED), ask("nope"), ask(api_key=CALLER), ask(stream=WRONG),
+        ask("file"), ask("closed"), ask(key=WRONG), ask(key=STORED), ask("nope"), ask(api_key=CALLER),
+        ask(stream=WRONG),
         ask(path=f"/v1/chat/completions?key={CALLER}", key=WRONG), ask(path=f"/v1/{CALLER}"), ask(path=f"/{WRONG}//x"),
         ask(path=f"/v1beta/models/m:generateContent?key={CALLER}"),
         post(b'{"model": "up", "messages": [' + CALLER.encode(), authorization=f"Bearer {CALLER}"),

@@ -256,7 +256,7 @@ def rss(pid: int) -> int:
 ENDLESS = {
     "whole, chunked": (False, head(200, [("content-type", "application/json"), ("transfer-encoding", "chunked")]),
                        chunked(b" " * 262_144, last=False)),
-    "whole, a gigabyte told": (False, head(200, [("content-type", "application/json"), ("content-length", str(1 << 30))]),
+    "whole, a gigabyte told": (False, head(200, [("content-type", "text/plain"), ("content-length", str(1 << 30))]),
                                b" " * 262_144),
     "one event": (True, head(200, EVENT_STREAM) + chunked(b"data: ", last=False), chunked(b"x" * 262_144, last=False)),
 }  # fmt: skip

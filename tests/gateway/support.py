@@ -73,7 +73,7 @@ class Way:
         self.pool = Pool(*answers)
         self.allow = headers.Allow((b"accept",))
         self.heads = dict.fromkeys(dialects, b"")
-        self.translated, self.drop, self.max_output = "", frozenset(), 4096
+        self.translated, self.drop, self.max_output, self.asks_usage = "", frozenset(), 4096, True
         self.facts = facts("fast", provider, self.name)
         self.handles = Handles.find(SERIES, "fast", provider, self.name)
 

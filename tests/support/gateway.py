@@ -73,7 +73,7 @@ class Process:
 
     def _collect(self, stream: Any, kept: list[str]) -> None:
         for line in stream:
-            kept.append(line.decode("utf-8", "replace").rstrip("\n"))
+            kept.append(line.decode("utf-8", "replace").rstrip("\n"))  # noqa: PERF401 - read while it grows
 
     def end(self, number: int = signal.SIGTERM, seconds: float = 15.0) -> int:
         """Send a signal and wait for the exit code; killed when it does not end in time."""

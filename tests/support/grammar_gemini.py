@@ -1,4 +1,4 @@
-"""The grammar of Gemini's streams and requests, as a checker. Written apart from the gateway's code, from the API's pages.
+"""The grammar of Gemini's streams and requests, as a checker: written from the API's pages, apart from the gateway.
 
 A stream (`alt=sse`): `data:` lines only, CRLF, no end mark; every event a GenerateContentResponse; `finishReason` once
 for each candidate, in the stream's last events, with nothing of that candidate behind it; calls whole.
@@ -44,8 +44,7 @@ def part_problems(part, where, *, request=False):
     kinds = KINDS & part.keys()
     if len(kinds) != 1:
         problems.append(f"{where}: {sorted(kinds)} instead of one kind")
-    for key in part.keys() - KINDS - BESIDE:
-        problems.append(f"{where}: unknown key {key}")
+    problems += [f"{where}: unknown key {key}" for key in part.keys() - KINDS - BESIDE]
     if "text" in part and not isinstance(part["text"], str):
         problems.append(f"{where}: text is no string")
     if part.get("thought", True) is not True:

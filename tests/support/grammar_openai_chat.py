@@ -53,7 +53,16 @@ _REPLY = {"id", "object", "created", "model", "choices", "usage", "service_tier"
 _CHOICE = {"index", "message", "logprobs", "finish_reason"}
 _CHOICE_MORE = {"provider_finish_reason", "stop_reason"}
 _ANSWER = {"role", "content", "refusal"}
-_ANSWER_MORE = {"annotations", "audio", "tool_calls", "reasoning_content", "reasoning_details", "citations", "images"}
+_ANSWER_MORE = {
+    "annotations",
+    "audio",
+    "tool_calls",
+    "reasoning_content",
+    "reasoning_details",
+    "citations",
+    "images",
+    "extra_content",
+}
 
 
 def request_problems(body: bytes) -> list[str]:

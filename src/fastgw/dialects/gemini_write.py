@@ -5,7 +5,7 @@ Features of a target that change what is written:
 - `thinking_level`: it takes `thinkingLevel` (Gemini 3); else `thinkingBudget`. See BUDGETS and LEVELS.
 - `thought_signatures`: it refuses calls without a signature (Gemini 3). Where the client's dialect or another provider
   lost it, the placeholder that Google documents for this stands in.
-- `tool_media`: it takes media inside a functionResponse (Gemini 3); else they stand behind it, in the same content.
+- `tool_images`: it takes media inside a functionResponse (Gemini 3); else they stand behind it, in the same content.
 - `no_call_ids`: it does not know `id` of calls and results. Ids that the gateway made up are never sent.
 - `fetch_urls`: it fetches any URL.
 
@@ -288,7 +288,7 @@ class _Contents:
             elif (written := self._said(part, "messages.content")) is not None:
                 media.append(written)
         response = FunctionResponse(self._id(result.call_id), name, _response("\n".join(text), result.is_error))
-        if media and "tool_media" in self._target.features:
+        if media and "tool_images" in self._target.features:
             response.parts = [ResponsePart(one.inline_data, one.file_data) for one in media]
             media = []
         return place, [Part(function_response=response), *media]

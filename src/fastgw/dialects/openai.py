@@ -107,7 +107,7 @@ class OpenAITap:
         return data
 
     def finish(self) -> bytes:
-        """A last event without its empty line is still an event, unless it was cut; some servers never send `[DONE]`."""
+        """A last event without its empty line is still an event unless it was cut; some servers never send `[DONE]`."""
         tail, self._tail = self._tail, b""
         ended = tail.endswith((b"\r\r", b"\n\r"))
         tail = tail if ended else tail.rstrip(b"\r\n") + b"\n\n"

@@ -70,6 +70,7 @@ class Message(Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[Raw] | None = None
+    extra_content: Any = None
     cache_control: Raw = NULL
 
 
@@ -132,6 +133,8 @@ def _assistant(message: Message, names: dict[str, str], i: int) -> list[Part]:
     if not parts and (thought := message.reasoning_content or message.reasoning):
         parts.append(Thinking(thought))
     parts += _content(message, i)
+    if message.extra_content is not None:
+        wire.sign(parts, wire.signature_in(message.extra_content))
     if message.refusal is not None:
         parts.append(Refusal(message.refusal))
     if some(message.audio) is not None:

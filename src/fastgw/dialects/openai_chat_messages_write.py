@@ -77,6 +77,7 @@ class MessageOut(Struct):
     tool_calls: list[wire.CallOut | Raw] | UnsetType = UNSET
     tool_call_id: str | UnsetType = UNSET
     prefix: bool | UnsetType = UNSET
+    extra_content: dict[str, dict[str, str]] | UnsetType = UNSET
 
 
 def note(target: Target, field: str) -> None:
@@ -228,6 +229,13 @@ def _assistant(turn: Turn, target: Target) -> MessageOut:
         if type(part) is Text:
             if part.citations is not None:
                 note(target, "messages.content.citations")
+            if part.signature is not None:
+                if "extra_content" in target.features:
+                    out.extra_content = wire.sealed(part.signature)
+                else:
+                    note(target, "messages.content.signature")
+                if not part.text:
+                    continue
             said.append(part)
         elif type(part) is ToolCall:
             calls.append(_call(part, target))

@@ -59,6 +59,7 @@ class _DeltaIn(Struct):
     annotations: list[Raw] | None = None
     citations: list[Raw] | None = None
     audio: Raw = NULL
+    extra_content: Any = None
 
 
 class _ChoiceIn(Struct):
@@ -185,6 +186,8 @@ class ChatReader:
                     logprobs = None
                 else:
                     _parts(content, index, events)
+            if delta.extra_content is not None and (signature := wire.signature_in(delta.extra_content)) is not None:
+                events.append(TextDelta("", index, signature=signature))
             if delta.tool_calls:
                 for call in delta.tool_calls:
                     self._call(call, seen, events)

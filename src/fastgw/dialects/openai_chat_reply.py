@@ -68,6 +68,7 @@ class _MessageIn(Struct):
     citations: list[Raw] | None = None
     images: list[_ImageIn] | None = None
     audio: Raw = NULL
+    extra_content: Any = None
 
 
 class _ChoiceIn(Struct):
@@ -156,6 +157,8 @@ def _parts(seen: _MessageIn, reply_id: str, number: int) -> list[Part]:
             part = _content_part(raw)
             if part is not None:
                 parts.append(part)
+    if seen.extra_content is not None:
+        wire.sign(parts, wire.signature_in(seen.extra_content))
     if seen.refusal:
         parts.append(Refusal(seen.refusal))
     for image in seen.images or ():
@@ -252,6 +255,7 @@ class _MessageOut(Struct):
     images: list[_ImageOut] | UnsetType = UNSET
     audio: _AudioOut | Raw | UnsetType = UNSET
     tool_calls: list[wire.CallOut | Raw] | UnsetType = UNSET
+    extra_content: dict[str, dict[str, str]] | UnsetType = UNSET
 
 
 class _ChoiceOut(Struct):
@@ -317,6 +321,8 @@ def _message(parts: list[Part]) -> _MessageOut:
                 _cite(part.citations, at, at + len(part.text), out)
             at += len(part.text)
             texts.append(part.text)
+            if part.signature is not None:
+                out.extra_content = wire.sealed(part.signature)
         elif type(part) is ToolCall:
             function = wire.Function(part.name, part.arguments or "{}")
             calls.append(wire.CallOut(part.id, function, wire.sealed(part.signature)))

@@ -6,7 +6,8 @@ client returns the assistant message as it got it:
 - thinking: its text in `reasoning_content` (DeepSeek, xAI, vLLM), the whole of it with signatures in
   `reasoning_details` (OpenRouter): `{"type": "reasoning.text", "text", "signature", "index"}` and, for what only the
   provider can read, `{"type": "reasoning.encrypted", "data", "index"}`;
-- the signature of a call: `extra_content.google.thought_signature` on the call (Google's own compatible endpoint);
+- the signature of a call or of a text: `extra_content.google.thought_signature` on the call or on the message (Google's
+  own compatible endpoint);
 - citations of something else than a web page: `citations`, raw, beside `annotations`.
 
 Effort and budget: a budget of thinking tokens stands for the first level that holds it, as Google's page on OpenAI
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from fastgw.call import Usage
-from fastgw.dialects.hub import Document, Effort, Image, StopReason, Thinking
+from fastgw.dialects.hub import Document, Effort, Image, Part, StopReason, Text, Thinking
 
 NAME = "openai_chat"
 UNREADABLE = (ValueError, RecursionError)
@@ -263,7 +264,7 @@ def sealed(signature: str | None) -> dict[str, dict[str, str]] | UnsetType:
 
 
 def signature_in(extra: Any) -> str | None:
-    """The signature in a call's `extra_content`."""
+    """The signature in the `extra_content` of a call or a message."""
     google = extra.get("google") if type(extra) is dict else None
     found = google.get("thought_signature") if type(google) is dict else None
     return found if type(found) is str else None
@@ -281,6 +282,17 @@ def call_id(reply_id: str, choice: int, index: int) -> str:
     """An id for a call that came without one: the same for the same place in the same reply."""
     tail = "".join([c for c in reply_id[-16:] if c.isascii() and c.isalnum()])
     return f"call_{tail}_{choice}_{index}"
+
+
+def sign(parts: list[Part], signature: str | None) -> None:
+    """Give the last text of a message its signature."""
+    if signature is None:
+        return
+    for part in reversed(parts):
+        if type(part) is Text:
+            part.signature = signature
+            return
+    parts.append(Text("", signature=signature))
 
 
 # --- files

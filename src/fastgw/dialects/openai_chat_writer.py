@@ -65,6 +65,10 @@ class _ThinkOut(Struct):
     reasoning_content: str | UnsetType = UNSET
 
 
+class _SignOut(Struct):
+    extra_content: dict[str, dict[str, str]] | UnsetType
+
+
 class _CiteOut(Struct):
     annotations: list[wire.AnnotationOut] | UnsetType = UNSET
     citations: list[dict[str, Any]] | UnsetType = UNSET
@@ -224,6 +228,9 @@ class ChatWriter:
             return first
         told.thinking = False
         text, logprobs = event.text, event.logprobs
+        if event.signature is not None:
+            said = self._text(TextDelta(text, index, logprobs))
+            return first + said + self._delta(index, _SignOut(wire.sealed(event.signature)))
         if text:
             if not told.fresh:
                 told.fresh = True

@@ -367,16 +367,16 @@ def annotation(raw: Raw, start: int, end: int) -> object | None:
 _read_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
-def annotations(text: Text) -> list[object]:
-    """The annotations of a text part."""
+def annotations(text: Text) -> tuple[list[object], bool]:
+    """The annotations of a text part, and whether they are all that its citations say."""
     if text.citations is None:
-        return []
+        return [], True
     try:
         raws = _read_raws(text.citations)
     except UNREADABLE:
-        return []
-    found = [annotation(raw, 0, len(text.text)) for raw in raws]
-    return [one for one in found if one is not None]
+        return [], False
+    found = [one for raw in raws if (one := annotation(raw, 0, len(text.text))) is not None]
+    return found, len(found) == len(raws)
 
 
 # --- log probabilities: the hub has OpenAI's chat object, {"content": [...], "refusal": null}

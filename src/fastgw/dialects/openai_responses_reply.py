@@ -281,7 +281,7 @@ class _Output:
         """The item, or the part of a message, for `part`. What only another dialect knows is not for this client."""
         kind = type(part)
         if kind is Text:
-            self._content(OutputText(part.text, annotations(part), []))  # type: ignore[union-attr,arg-type]
+            self._content(OutputText(part.text, annotations(part)[0], []))  # type: ignore[union-attr,arg-type]
             return
         if kind is Refusal:
             self._content(OutputRefusal(part.text))  # type: ignore[union-attr]

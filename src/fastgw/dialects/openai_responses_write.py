@@ -5,9 +5,9 @@ reasoning is asked for in its encrypted form, so that it can come back with the 
 
 What has no counterpart is given up by name: `n`, `seed`, `stop`, `top_k`, penalties, `logit_bias`, audio. Noted as
 left out, but never refused, is what changes no answer by its absence or could not be read by this provider anyway:
-`cache_control` (models that know breakpoints have the feature `cache_breakpoints`; the others cache by themselves) and
-the thinking and call signatures of other providers (servers of open models that take plain reasoning have the feature
-`reasoning_text`). A tool result with `is_error` goes out with the status `incomplete`.
+citations without a URL, `cache_control` (models that know breakpoints have the feature `cache_breakpoints`; the others
+cache by themselves), thinking and call signatures of other providers (servers of open models that take plain reasoning
+have the feature `reasoning_text`). A tool result with `is_error` goes out with the status `incomplete`.
 """
 
 import msgspec
@@ -382,9 +382,7 @@ class _Items:
         """A part of what the model said."""
         kind = type(part)
         if kind is Text:
-            if part.cache is not None:  # type: ignore[union-attr]
-                _note(self._target, "cache_control")
-            self._content(role, OutputText(part.text, annotations(part)))  # type: ignore[union-attr,arg-type]
+            self._text(role, part)  # type: ignore[arg-type]
         elif kind is ToolCall:
             self._call(part)  # type: ignore[arg-type]
         elif kind is Thinking:
@@ -395,6 +393,14 @@ class _Items:
             self._opaque(role, part)  # type: ignore[arg-type]
         else:
             self._target.give_up("messages.content", f"the provider takes no {kind.__name__.lower()} of the model")
+
+    def _text(self, role: str, text: Text) -> None:
+        if text.cache is not None:
+            _note(self._target, "cache_control")
+        found, whole = annotations(text)
+        if not whole:
+            _note(self._target, "citations")
+        self._content(role, OutputText(text.text, found))
 
     def _call(self, call: ToolCall) -> None:
         if call.signature is not None:

@@ -60,7 +60,7 @@ async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> R
     model = call.upstream_model or way.model
     if dialect.name in way.heads:
         call.translation = None
-        payload = dialect.prepare(body, model, rename=model != call.model_name, stream=call.stream)
+        payload = dialect.prepare(body, model, rename=model != call.model_name, stream=call.stream and way.asks_usage)
         forwarded = headers.forward(call.exchange.headers, way.allow)
         head = way.head(dialect.name, model, forwarded, len(payload), stream=call.stream)
     else:

@@ -149,6 +149,7 @@ class _Compiler:
             origin=origin,
             paths=_paths(prefix, kind.speaks, version),
             stream_paths=_paths(prefix, kind.stream_speaks, version),
+            asks_usage=kind.asks_usage,
             auth_header=kind.auth_header if one.api_key else "",
             auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if one.api_key else "",
             headers={**kind.headers, **one.headers},
@@ -258,13 +259,19 @@ class _Compiler:
             one.priority,
             price,
             frozenset(one.drop),
-            one.max_output or DEFAULT_OUTPUT,
+            one.max_output or self.listed_output(one) or DEFAULT_OUTPUT,
         )
 
     def listed(self, one: written.Target) -> Price | None:
         """What the catalogue says a target costs; None where it has no price."""
         provider = self.config.providers.get(one.provider)
         return None if provider is None else self.catalogue.price_of(provider.kind, one.model)
+
+    def listed_output(self, one: written.Target) -> int:
+        """The longest answer the catalogue knows a target to give, in tokens; 0 where it does not know."""
+        provider = self.config.providers.get(one.provider)
+        found = None if provider is None else self.catalogue.find(provider.kind, one.model)
+        return 0 if found is None else found.entry.max_output
 
     def price(self, path: str, one: written.Price) -> Price:
         def pico(field: str, value: float | str) -> int:

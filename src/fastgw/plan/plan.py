@@ -73,6 +73,7 @@ class Upstream(Struct, frozen=True):
     origin: Origin
     paths: dict[str, str]
     stream_paths: dict[str, str] = {}
+    asks_usage: bool = True
     auth_header: str = ""
     auth_value: str = ""
     headers: dict[str, str] = {}

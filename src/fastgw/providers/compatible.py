@@ -1,9 +1,9 @@
 """The OpenAI-compatible field: vendors and servers whose whole difference is an address, a credential and what of
 OpenAI's interface they offer.
 
-Addresses and the names of variables are those of public documentation (`docs` is the vendor's own). Variables that other tools
-keep for other ends (`HF_TOKEN`, `GITHUB_TOKEN`) switch nothing on: who has one for downloads has not asked for a
-vendor, and a second vendor takes the bare model names from the first.
+Addresses and the names of variables are those of public documentation (`docs` is the vendor's own). Variables that
+other tools keep for other ends (`HF_TOKEN`, `GITHUB_TOKEN`) switch nothing on: who has one for downloads has not asked
+for a vendor, and a second vendor takes the bare model names from the first.
 """
 
 from fastgw.providers.base import Provider
@@ -12,8 +12,8 @@ CHAT = {"openai_chat": "/chat/completions"}
 COMPLETIONS = {"openai_completions": "/completions"}
 EMBEDDINGS = {"openai_embeddings": "/embeddings"}
 ALL = {**CHAT, **COMPLETIONS, **EMBEDDINGS}
-# https://github.com/openai/openai-agents-python/issues/442; Cohere: its Compatibility API lists what it takes.
-NO_STREAM_OPTIONS = "Refuses `stream_options`, which the gateway adds to learn a stream's usage: whole replies only."
+# `asks_usage` is false for those that refuse `stream_options`. Mistral: https://github.com/openai/openai-agents-python/issues/442; Cohere:
+# https://strandsagents.com/docs/user-guide/concepts/model-providers/cohere/.
 
 
 def _row(kind: str, title: str, base_url: str, key_env: str, docs: str, speaks: dict[str, str] = CHAT) -> Provider:
@@ -34,7 +34,7 @@ VENDORS = (
         speaks={**CHAT, **EMBEDDINGS},
         key_env="MISTRAL_API_KEY",
         docs="https://docs.mistral.ai/api",
-        note=NO_STREAM_OPTIONS,
+        asks_usage=False,
     ),
     Provider(
         kind="cohere",
@@ -43,7 +43,7 @@ VENDORS = (
         speaks={**CHAT, **EMBEDDINGS},
         key_env="COHERE_API_KEY",
         docs="https://docs.cohere.com/docs/compatibility-api",
-        note=NO_STREAM_OPTIONS,
+        asks_usage=False,
     ),
     _row(
         "groq",

@@ -30,6 +30,7 @@ class Way:
 
     __slots__ = (
         "allow",
+        "asks_usage",
         "drop",
         "facts",
         "handles",
@@ -74,6 +75,7 @@ class Way:
             **{dialect: _head(upstream, path, target.model) for dialect, path in upstream.stream_paths.items()},
         }
         self.translated = next((name for name in CODECS if name in self.heads), "")
+        self.asks_usage = upstream.asks_usage
         self.drop = target.drop
         self.max_output = target.max_output
         self.allow = headers.Allow((*FORWARDED, *(name.encode() for name in upstream.allow)), FORWARDED_PREFIXES)
