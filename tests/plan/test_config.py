@@ -137,8 +137,10 @@ def test_dates_and_yes_and_no_are_text():
     assert config.models["y"].retry.on == (429,)
 
 
-def test_an_empty_file_is_an_empty_config():
-    assert read("") == read("# nothing\n") == Config()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_is_a_mistake(text):
+    with pytest.raises(ConfigErrors, match="empty"):
+        read(text)
 
 
 def test_references_are_filled_in_wherever_there_is_text():

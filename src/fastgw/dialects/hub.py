@@ -118,7 +118,8 @@ class Turn(Struct):
 class Tool(Struct):
     """A function the model may call. `schema` is raw JSON Schema, None for no parameters.
 
-    `extra` holds hints (no promises) of the origin's dialect, such as Anthropic's `defer_loading`; other writers skip it.
+    `extra` holds hints (no promises) of the origin's dialect, such as Anthropic's `defer_loading`; writers of other
+    dialects skip it.
     """
 
     name: str
@@ -150,8 +151,8 @@ class Format(Struct):
 class Reasoning(Struct):
     """How much thinking is asked for: a level, or a budget in tokens; `show`: whether its text is wanted.
 
-    Neither level nor budget: as much as the model likes. `native` is the origin dialect's own word for the mode, for its
-    own writer ("" where it named none).
+    Neither level nor budget: as much as the model likes. `native` is the origin dialect's own word for the mode, for
+    its own writer ("" where it named none).
     """
 
     effort: Effort | None = None

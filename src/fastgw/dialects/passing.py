@@ -10,10 +10,22 @@ from fastgw.call import Usage
 from fastgw.dialects import errors, framing
 from fastgw.dialects.base import Cost
 from fastgw.dialects.codec import Codec, Reader
-from fastgw.dialects.hub import Done, Fail, Stop, TextDelta, ThinkDelta, ToolStart, UsageSeen, merge_usage
+from fastgw.dialects.hub import (
+    Done,
+    Fail,
+    RefusalDelta,
+    Stop,
+    TextDelta,
+    ThinkDelta,
+    ToolDelta,
+    ToolStart,
+    UsageSeen,
+    merge_usage,
+)
 from fastgw.errors import GatewayError
 
-CONTENT = frozenset({TextDelta, ThinkDelta, ToolStart, Stop})
+CONTENT = frozenset({TextDelta, RefusalDelta, ThinkDelta, ToolStart, ToolDelta, Stop})
+UNREADABLE = (ValueError, RecursionError)
 BYTES_PER_TOKEN = 4
 
 
@@ -54,7 +66,7 @@ class PassingTap:
             return
         try:
             seen = self._reader.feed(framing.name(event), payload)
-        except ValueError:
+        except UNREADABLE:
             return
         for one in seen:
             self._note(one)
@@ -96,7 +108,7 @@ class PassingDialect:
         """The usage in a whole reply."""
         try:
             return self._codec.read_reply(body).usage
-        except ValueError:
+        except UNREADABLE:
             return None
 
     def tap(self, *, wants_usage: bool, cost: Cost) -> PassingTap:

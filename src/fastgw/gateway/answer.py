@@ -36,9 +36,7 @@ def upstream_headers(call: Call, reply: Reply) -> Headers:
     headers: Headers = native.respond(reply.headers, FROM_UPSTREAM if reply.status < 400 else WITH_ERRORS)
     if call.stream and reply.status < 300:
         headers += SSE_HINTS
-    upstream_id = reply.header(b"x-request-id")
-    if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
-        headers.append((b"x-fastgw-upstream-request-id", upstream_id))
+    _add_upstream_id(headers, reply)
     add_facts(call, headers)
     return headers
 
@@ -48,10 +46,18 @@ def translated_headers(call: Call, reply: Reply) -> Headers:
     headers: Headers = [EVENT_STREAM, *SSE_HINTS] if call.stream and reply.status < 300 else [JSON]
     if reply.status >= 400:
         headers += native.respond([pair for pair in reply.headers if pair[0] != b"content-type"], WITH_ERRORS)
+    _add_upstream_id(headers, reply)
     if call.translation.dropped:
         headers.append((b"x-fastgw-dropped", ",".join(call.translation.dropped).encode("ascii", "replace")))
     add_facts(call, headers)
     return headers
+
+
+def _add_upstream_id(headers: Headers, reply: Reply) -> None:
+    # Anthropic calls it `request-id`.
+    upstream_id = reply.header(b"x-request-id") or reply.header(b"request-id")
+    if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
+        headers.append((b"x-fastgw-upstream-request-id", upstream_id))
 
 
 def add_facts(call: Call, headers: Headers) -> None:

@@ -14,7 +14,7 @@ from fastgw.call import Call
 from fastgw.dialects.base import Dialect, Tap
 from fastgw.errors import GatewayError
 from fastgw.gateway import attempts, relay, routes
-from fastgw.gateway.answer import JSON, SERVER, Headers, add_facts, error_answer, translated_headers
+from fastgw.gateway.answer import JSON, SERVER, Headers, add_facts, error_answer
 from fastgw.gateway.exchange import Exchange
 from fastgw.gateway.live import Live
 from fastgw.gateway.routes import Match
@@ -121,10 +121,7 @@ class Pipeline:
         try:
             await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
         except EarlyFailure as failure:
-            call.stream = False
-            call.status, answer = call.translation.problem(failure.problem, call.id)
-            call.error = "upstream_error_event"
-            await self._respond(call, translated_headers(call, reply), answer)
+            await self._respond(call, *relay.problem(call, reply, failure.problem))
             return
         self._settle(call)
         await call.exchange.close()
@@ -200,7 +197,7 @@ class Pipeline:
             call.reply.close()
         error = relay.interrupted(call.cause)
         if call.exchange.started and error.kind != "client_closed":
-            await call.exchange.send(dialect.stream_error(error, call.id))
+            await call.exchange.send(relay.stream_error(call, dialect, error))
         await self._refuse(call, dialect, error)
 
     async def _failed(self, call: Call, dialect: Dialect | None, error: Exception) -> None:

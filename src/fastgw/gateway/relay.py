@@ -1,12 +1,15 @@
 """Passing an answer on: whole, or event by event with its usage tapped."""
 
+from math import ceil
 from time import monotonic
 
 from fastgw.call import Call, Usage
 from fastgw.dialects import framing
 from fastgw.dialects.base import Dialect, Tap
+from fastgw.dialects.hub import Problem
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway.answer import Headers, translated_headers, upstream_headers
+from fastgw.gateway.translate import EarlyFailure
 from fastgw.plan import prices
 from fastgw.upstream.reply import Reply
 
@@ -44,15 +47,30 @@ def whole(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, bytes]:
 
 def _translated(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, bytes]:
     """The same in the caller's dialect. Raises UpstreamError when the reply cannot be read."""
-    body: bytes
     if reply.status >= 400:
-        call.status, body = call.translation.error(reply.status, dict(reply.headers), reply.body, call.id)
-    else:
+        return problem(call, reply, call.translation.read_error(reply.status, dict(reply.headers), reply.body))
+    body: bytes
+    try:
         body, usage = call.translation.whole(reply.body, call.model_name)
-        account(call, dialect, usage)
-        call.status = reply.status
+    except EarlyFailure as failure:
+        return problem(call, reply, failure.problem)
+    account(call, dialect, usage)
+    call.status = reply.status
     call.bytes_out = len(body)
     return translated_headers(call, reply), body
+
+
+def problem(call: Call, reply: Reply, told: Problem) -> tuple[Headers, bytes]:
+    """The head and body of an upstream's error in the caller's dialect, wherever the upstream told it."""
+    call.stream = False
+    body: bytes
+    call.status, body = call.translation.problem(told, call.id)
+    call.error = call.error or "upstream_error_event"
+    call.bytes_out = len(body)
+    headers = translated_headers(call, reply)
+    if told.retry_after is not None and not any(name == b"retry-after" for name, _ in headers):
+        headers.append((b"retry-after", b"%d" % max(1, ceil(told.retry_after))))
+    return headers, body
 
 
 async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat: float) -> None:
@@ -79,9 +97,17 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
         if not exchange.started:
             raise failure
         call.error = failure.row.code
-        await exchange.send(dialect.stream_error(failure, call.id))
+        await exchange.send(stream_error(call, dialect, failure))
     elif tap.failed:
         call.error = "upstream_error_event"
+
+
+def stream_error(call: Call, dialect: Dialect, error: GatewayError) -> bytes:
+    """The event that ends a stream that has begun."""
+    if call.translation is None:
+        return dialect.stream_error(error, call.id)
+    told: bytes = call.translation.fail(error, call.id)
+    return told
 
 
 async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat: float) -> None:

@@ -14,6 +14,7 @@ from fastgw.dialects.hub import (
     Done,
     Event,
     Fail,
+    Failed,
     Invalid,
     Problem,
     Start,
@@ -25,10 +26,12 @@ from fastgw.dialects.hub import (
 from fastgw.errors import GatewayError, UpstreamError
 
 QUIET = frozenset({Start, UsageSeen, Done, Fail})
+UNREADABLE = (ValueError, RecursionError)
+"""What decoding raises for what is not JSON of its dialect; the latter for what is nested without end."""
 
 
 class EarlyFailure(Exception):
-    """The upstream's stream began with an error: nothing has been sent, so the answer can still be an error."""
+    """An answer with status 200 is an error, or a stream begins with one: nothing has been sent, so it can be told."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -87,10 +90,23 @@ class TranslatingTap:
 
     def _read(self, frame: bytes) -> list[Event]:
         payload = framing.payload(frame)
-        return [] if payload is None else self._reader.feed(framing.name(frame), payload)
+        if payload is None:
+            return []
+        try:
+            return self._reader.feed(framing.name(frame), payload)
+        except RecursionError:
+            raise ValueError("an event is nested too deeply") from None
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The event that ends the stream after a failure of the gateway's own finding, in one sequence with the rest."""
+        self.failed = True
+        return self._writer.fail(error, self._call_id)
 
     def _write(self, event: Event) -> bytes:
         kind = type(event)
+        if self.failed and kind is not UsageSeen:
+            # Some upstreams end even a failed stream as if it were complete.
+            return b""
         if kind not in QUIET:
             self.events += 1
         elif isinstance(event, UsageSeen):
@@ -110,13 +126,14 @@ class TranslatingTap:
 class Translation:
     """From `client` to `upstream` and back, for one call."""
 
-    __slots__ = ("_client", "_upstream", "chat", "dropped")
+    __slots__ = ("_client", "_tap", "_upstream", "chat", "dropped")
 
     def __init__(self, client: Codec, upstream: Codec, chat: Chat) -> None:
         self.chat = chat
         self.dropped: list[str] = []
         self._client = client
         self._upstream = upstream
+        self._tap: TranslatingTap | None = None
 
     def request(self, target: Target) -> bytes:
         """The provider's request. Raises GatewayError (`unsupported_field`) for what it cannot do."""
@@ -133,10 +150,15 @@ class Translation:
         return payload
 
     def whole(self, body: bytes, model: str) -> tuple[bytes, Usage | None]:
-        """The client's reply and what it used. Raises UpstreamError when the provider's cannot be read."""
+        """The client's reply and what it used.
+
+        Raises UpstreamError when the provider's cannot be read and EarlyFailure when it is an error.
+        """
         try:
             reply = self._upstream.read_reply(body)
-        except ValueError as error:
+        except Failed as error:
+            raise EarlyFailure(error.problem) from None
+        except UNREADABLE as error:
             raise UpstreamError(
                 "upstream_invalid_response",
                 f"The provider's reply could not be read: {error}.",
@@ -148,14 +170,19 @@ class Translation:
     def tap(self, model: str, call_id: str) -> TranslatingTap:
         """A tap for one stream."""
         writer = self._client.writer(model=model, stream_usage=self.chat.stream_usage)
-        return TranslatingTap(self._upstream.reader(), writer, call_id)
+        self._tap = TranslatingTap(self._upstream.reader(), writer, call_id)
+        return self._tap
 
-    def error(self, status: int, headers: Mapping[bytes, bytes], body: bytes, call_id: str) -> tuple[int, bytes]:
-        """Status and body of a provider's error, in the client's dialect."""
-        return self.problem(self._upstream.read_error(status, headers, body), call_id)
+    def fail(self, error: GatewayError, call_id: str) -> bytes:
+        """The event that ends the stream after a failure, from the writer that wrote the rest of it."""
+        return (self._tap or self.tap("", call_id)).fail(error)
+
+    def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Problem:
+        """What a provider's error answer says."""
+        return self._upstream.read_error(status, headers, body)
 
     def problem(self, problem: Problem, call_id: str) -> tuple[int, bytes]:
-        """The same for an error that came in a stream."""
+        """Status and body of a provider's error, in the client's dialect."""
         return self._client.write_problem(problem, call_id)
 
 
@@ -165,3 +192,5 @@ def read_chat(client: Codec, body: bytes, *, model: str, stream: bool) -> Chat:
         return client.read_request(body, model=model, stream=stream)
     except Invalid as error:
         raise GatewayError("invalid_type", f"{error.field}: {error.reason}", param=error.field) from None
+    except RecursionError:
+        raise GatewayError("invalid_json", "The body is nested too deeply.") from None

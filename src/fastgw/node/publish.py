@@ -8,7 +8,7 @@ import msgspec
 
 from fastgw._core import table as shared
 from fastgw.plan import file as plan_file
-from fastgw.plan.compile import Sources, build
+from fastgw.plan.compile import ConfigErrors, Sources, build
 from fastgw.plan.plan import Plan
 from fastgw.telemetry.metrics import RegistryError, SeriesRegistry
 
@@ -64,6 +64,8 @@ class Publisher:
             OSError: the disk does not take it; nothing has changed.
         """
         plan = build(self._sources, revision=self.revision + 1, table=self._table, registry=self.registry)
+        if not plan.models and not plan.wildcards:  # also what a file says that is just being written anew
+            raise ConfigErrors(["(nothing to serve): the config names no models"])
         if self.plan is not None and msgspec.structs.replace(plan, revision=self.plan.revision) == self.plan:
             return False
         path = self._plans / f"plan-{plan.revision}.bin"

@@ -222,7 +222,8 @@ def parse(text: str, *, base: Path, environ: Mapping[str, str]) -> tuple[Config,
     """Decode a config file's text; also returns the files its `${file:}` references name. Raises ConfigErrors."""
     tree = _load(text)
     if tree is None:
-        tree = {}
+        # What a file looks like that is just being written anew, for one.
+        raise ConfigErrors(["(file): empty; it must hold `providers:`, `models:` and `keys:`"])
     if not isinstance(tree, dict):
         raise ConfigErrors(["(file): the config must be a mapping with `providers:`, `models:`, `keys:`"])
     filler = _Filler(base, environ)

@@ -64,8 +64,6 @@ def load(sources: Sources) -> Loaded:
     kinds: tuple[str, ...] = ()
     if sources.config is not None:
         config, files = _from_file(Path(sources.config), sources.environ)
-        if not config.models:  # also what a file looks like that is just being written anew
-            errors.append("(nothing to serve): the config names no models")
     elif sources.demo:
         config = _demo(sources)
     else:

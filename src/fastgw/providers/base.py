@@ -8,9 +8,9 @@ class Provider(Struct, frozen=True):
 
     `speaks` maps a dialect's name to a path below `base_url`, in which `{model}` and `{api_version}` are replaced;
     `stream_speaks` holds the paths that are others when the reply is streamed. `asks_usage`: a stream tells its usage
-    when `stream_options` asks for it (others refuse that field, and tell it anyway). `auth_header` with `auth_scheme` (say
-    `Bearer`) carries the credential. `key_env` is the variable that switches the vendor on when fastgw starts from the
-    environment alone. `tested`: there is a recorded fixture of it, or a server that was asked. `title`, `docs` and
+    when `stream_options` asks for it (others refuse that field, and tell it anyway). `auth_header` with `auth_scheme`
+    (say `Bearer`) carries the credential. `key_env` is the variable that switches the vendor on when fastgw starts from
+    the environment alone. `tested`: there is a recorded fixture of it, or a server that was asked. `title`, `docs` and
     `note` (a limit that is known) are for docs/providers.md.
     """
 

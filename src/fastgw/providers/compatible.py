@@ -12,7 +12,8 @@ CHAT = {"openai_chat": "/chat/completions"}
 COMPLETIONS = {"openai_completions": "/completions"}
 EMBEDDINGS = {"openai_embeddings": "/embeddings"}
 ALL = {**CHAT, **COMPLETIONS, **EMBEDDINGS}
-# `asks_usage` is false for those that refuse `stream_options`. Mistral: https://github.com/openai/openai-agents-python/issues/442; Cohere:
+# `asks_usage` is false for those that refuse `stream_options`.
+# Mistral: https://github.com/openai/openai-agents-python/issues/442; Cohere:
 # https://strandsagents.com/docs/user-guide/concepts/model-providers/cohere/.
 
 
