@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.gateway import Node, node, unique
+from tests.support.gateway import INHERITED, Node, node, unique
 from tests.support.rawclient import call, post
 from tests.support.scripted import (
     Expect,
@@ -105,10 +105,9 @@ def everything_said(gateway: Node) -> dict[str, bytes]:
 
 
 def command(gateway: Node, *arguments: str) -> bytes:
-    done = subprocess.run(
-        [sys.executable, "-m", "fastgw", *arguments], capture_output=True, timeout=30, check=False,
-        cwd=gateway.data_dir.parent, env={"PATH": os.environ["PATH"], "PLANTED_PROVIDER_KEY": PROVIDER},
-    )  # fmt: skip
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ} | {"PLANTED_PROVIDER_KEY": PROVIDER}
+    run = [sys.executable, "-m", "fastgw", *arguments]
+    done = subprocess.run(run, capture_output=True, timeout=30, check=False, cwd=gateway.data_dir.parent, env=env)
     return done.stdout + done.stderr
 
 

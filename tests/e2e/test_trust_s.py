@@ -57,7 +57,9 @@ SPELLINGS = [
     "//health/live", "/health//live", "/health/./live", "/%68ealth/live", "/health/live/", "/HEALTH/live",
     "/v1/models/../chat/completions", "//v1/models", "/v1/models/%2e%2e", "/v1/models;x", "/metrics", "/status.json",
     "/api/v1/keys", "//admin", "/admin", "/v1/../admin", "/openai/../v1/models", "/openai//v1/models",
-    "/openai/deployments/../v1/chat/completions", "/openai/deployments/a%2fb/chat/completions", "*",
+    "/v1beta/models/a/../b:generateContent", "/v1beta/models//b:generateContent",
+    "/v1beta/models/../chat:generateContent", "/openai/deployments/../v1/chat/completions",
+    "/openai/deployments/a%2fb/chat/completions", "*",
 ]  # fmt: skip
 
 

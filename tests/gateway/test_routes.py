@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgw.dialects import openai
+from fastgw.dialects import openai, registry
 from fastgw.gateway import routes
 
 
@@ -15,6 +15,7 @@ from fastgw.gateway import routes
         (b"/v1/chat/completions", "chat", openai.CHAT),
         (b"/v1/completions", "completions", openai.COMPLETIONS),
         (b"/v1/embeddings", "embeddings", openai.EMBEDDINGS),
+        (b"/v1/responses", "chat", registry.RESPONSES),
     ],
 )
 def test_what_is_served(prefix, path, op, dialect):
@@ -46,11 +47,63 @@ def test_azures_shape_names_the_model(path, model, op):
         b"/openai/deployments//chat/completions", b"/openai/deployments/a/b/chat/completions", b"/openai/deployments/a",
         b"/openai/deployments/a%2fb/chat/completions", b"/openai/deployments/a/chat/completions/",
         b"/openai/deployments/" + b"x" * 129 + b"/embeddings", b"/openai/deployments/a\n/embeddings",
+        b"/openai/deployments/../embeddings", b"/openai/deployments/./embeddings",
         b"x/openai/deployments/a/embeddings", b"/openai/deployments/a/embeddings\n", b"/openai/deployments/a/images",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_azures(path):
     assert routes.named(path) is None
+
+
+@pytest.mark.parametrize("prefix", [b"/v1", b"/v1beta", b"/genai/v1", b"/genai/v1beta"])
+@pytest.mark.parametrize("model", [b"gemini-2.5-pro", b"g", b"a:b@c.d_e", b"tuned/models/x", b"7" + b"x" * 255])
+@pytest.mark.parametrize(("verb", "stream"), [(b"generateContent", False), (b"streamGenerateContent", True)])
+def test_geminis_shape_names_the_model_and_whether_to_stream(prefix, model, verb, stream):
+    path = prefix + b"/models/" + model + b":" + verb
+    match = routes.named(path)
+    assert match == routes.Match(routes.Endpoint("chat", registry.GEMINI), model.decode(), stream)
+    assert not routes.malformed(path)
+    assert routes.family(path) == "gemini"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/models/:generateContent", b"/v1/models/g", b"/v1/models/g:countTokens", b"/v1/models/g:generatecontent",
+        b"/v1/models/g:generateContent/", b"/v1/models/g:generateContent\n", b"/v1beta2/models/g:generateContent",
+        b"/v2/models/g:generateContent", b"/genai/models/g:generateContent", b"/openai/v1/models/g:generateContent",
+        b"/v1/models/g%2fx:generateContent", b"/v1/models/a//b:generateContent", b"/v1/models/../g:generateContent",
+        b"/v1/models/a/./b:generateContent",
+        b"/v1/models/-g:generateContent", b"/v1/models/g h:generateContent", b"/v1/models/\xc3\xa9:generateContent",
+        b"/v1/models/" + b"x" * 257 + b":generateContent", b"x/v1/models/g:generateContent",
+        b"/v1/models/g:generateContent?x", b"/v1/models/a/../../admin:generateContent",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_geminis(path):
+    assert routes.named(path) is None
+
+
+@given(st.binary(max_size=24))
+def test_a_model_in_a_path_can_be_read_in_one_way_only(name):
+    for path in (b"/v1beta/models/" + name + b":generateContent", b"/openai/deployments/" + name + b"/embeddings"):
+        match = routes.named(path)
+        if match is not None:
+            assert match.model.encode() == name
+            assert not routes.malformed(path)
+
+
+def test_responses_errors_are_openais():
+    assert routes.family(b"/v1/responses") == "openai"
+    assert routes.family(b"/v1/responses/resp_1") == "openai"
+
+
+def test_anthropics_paths_once_its_dialect_is_there():
+    served = [b"/v1/messages" in routes.PROXIED, b"/anthropic/v1/messages" in routes.PROXIED]
+    assert served == ["anthropic_messages" in registry.CODECS] * 2
+    if served[0]:
+        match = routes.PROXIED[b"/v1/messages"]
+        assert match == routes.PROXIED[b"/anthropic/v1/messages"]
+        assert (match.endpoint.op, match.endpoint.dialect.name) == ("chat", "anthropic_messages")
 
 
 @pytest.mark.parametrize(

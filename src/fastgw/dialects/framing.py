@@ -60,7 +60,7 @@ def payload(event: bytes) -> bytes | None:
 
 def name(event: bytes) -> str:
     """The event's name (its last `event:` line), "" when it has none."""
-    if event.startswith(b"data:"):
+    if b"event:" not in event:
         return ""
     found = ""
     for line in LINE_END.split(event):

@@ -4,6 +4,7 @@ Only while nothing has reached the client; each target is asked once. What count
 `retry.on`: `connect` (nothing was sent), `timeout`, `5xx`, or a status.
 """
 
+from asyncio import CancelledError
 from random import random
 from time import monotonic
 
@@ -45,6 +46,10 @@ async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
             if last or not _may_retry(error, retry):
                 raise
             continue
+        except CancelledError:
+            call.upstream_seconds += monotonic() - started
+            _note(call, way, 0, call.cause or "cancelled", started)
+            raise
         call.upstream_seconds += monotonic() - started
         status = reply.status
         if status < 400:

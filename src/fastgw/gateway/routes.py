@@ -48,11 +48,13 @@ LIVE, READY = b"/health/live", b"/health/ready"
 
 def named(path: bytes) -> Match | None:
     """Paths that name the model: Azure's `/openai/deployments/{model}/...`, Gemini's `/v1beta/models/{model}:...`."""
+    if malformed(path):
+        return None
     match = DEPLOYMENT.fullmatch(path)
     if match:
         return Match(_OPERATIONS[match[2]], match[1].decode())
     match = GENERATE.fullmatch(path)
-    if match and not malformed(path):
+    if match:
         return Match(_GENERATE, match[1].decode(), match[2] == b"streamGenerateContent")
     return None
 

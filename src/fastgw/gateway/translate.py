@@ -44,7 +44,7 @@ class TranslatingTap:
     What comes before the first content is held back, so that a stream that opens with an error is answered with one.
     """
 
-    __slots__ = ("_call_id", "_held", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
+    __slots__ = ("_call_id", "_ended", "_held", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
 
     def __init__(self, reader: Reader, writer: Writer, call_id: str) -> None:
         self.usage: Usage | None = None
@@ -56,6 +56,7 @@ class TranslatingTap:
         self._call_id = call_id
         self._tail = b""
         self._held: bytes | None = b""
+        self._ended = False
 
     def feed(self, data: bytes) -> bytes:
         """The client's frames for the complete events that have arrived.
@@ -72,6 +73,10 @@ class TranslatingTap:
         )
 
     def _release(self, out: bytes) -> bytes:
+        # The client's end goes out with the upstream's: what becomes of the connection after it is no matter.
+        if self.complete and not self.failed and not self._ended:
+            self._ended = True
+            out += self._writer.end()
         if self._held is None:
             return out
         if not self.events and not self.complete:
@@ -85,8 +90,7 @@ class TranslatingTap:
         tail, self._tail = self._tail, b""
         events = self._read(tail + b"\n\n") if tail.strip() else []
         events += self._reader.end()
-        rest = b"".join([self._write(event) for event in events])
-        return self._release(rest + self._writer.end() if self.complete and not self.failed else rest)
+        return self._release(b"".join([self._write(event) for event in events]))
 
     def _read(self, frame: bytes) -> list[Event]:
         payload = framing.payload(frame)
@@ -98,21 +102,23 @@ class TranslatingTap:
             raise ValueError("an event is nested too deeply") from None
 
     def fail(self, error: GatewayError) -> bytes:
-        """The event that ends the stream after a failure of the gateway's own finding, in one sequence with the rest."""
+        """The event that ends the stream after a failure that the gateway found, in one sequence with the rest."""
         self.failed = True
         return self._writer.fail(error, self._call_id)
 
     def _write(self, event: Event) -> bytes:
         kind = type(event)
-        if self.failed and kind is not UsageSeen:
-            # Some upstreams end even a failed stream as if it were complete.
+        if (self.failed or self._ended) and kind is not UsageSeen:
+            # Some upstreams end even a failed stream as if it were complete, or go on after its end.
             return b""
         if kind not in QUIET:
             self.events += 1
         elif isinstance(event, UsageSeen):
             self.usage = merge_usage(self.usage, event.usage)
+            if self.failed or self._ended:
+                return b""
         elif kind is Done:
-            # The writer's own end comes once, from finish().
+            # The writer's own end comes once, when all that arrived with this is written.
             self.complete = True
             return b""
         elif isinstance(event, Fail):

@@ -38,7 +38,7 @@ class Answer:
 
     `headers` are complete header lines. `body` is the whole body, or, for a stream, empty with one complete frame of
     the dialect per entry of `events`. `model` is the name the caller used, `error_event` the frame that tells of a
-    failure inside a stream.
+    failure inside a stream, `again` the place of an event that may be said any number of times.
     """
 
     status: int
@@ -47,6 +47,7 @@ class Answer:
     events: tuple[bytes, ...] = ()
     model: str = ""
     error_event: bytes = b""
+    again: int = 1
 
 
 Handler = Callable[[Request], Answer]
@@ -61,8 +62,26 @@ class Dialect(Protocol):
     def route(self, path: str) -> tuple[str, Handler] | None:
         """(method, handler) of a path, or None when the dialect does not serve it."""
 
+    def admits(self, request: Request, key: str) -> bool:
+        """Whether the request carries the key where this vendor looks for it."""
+
     def error(self, status: int, model: str, path: str) -> Answer:
         """The vendor's usual error for a status."""
+
+    def denied(self, path: str) -> Answer:
+        """What a wrong key gets."""
+
+    def unknown(self, method: str, path: str) -> Answer:
+        """The 404 for an address the vendor does not have."""
+
+    def wrong_method(self, method: str, path: str, allowed: str) -> Answer:
+        """The 405 for an address that takes another method."""
+
+
+def has_header(request: Request, name: bytes, value: str) -> bool:
+    """Whether a header (lower-case `name`) has exactly this value."""
+    wanted = value.encode()
+    return any(given == wanted and one.lower() == name for one, given in request.headers)
 
 
 class Refused(Exception):

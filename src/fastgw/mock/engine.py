@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from fastgw.mock.anthropic import Anthropic
 from fastgw.mock.base import (
     CREATED_MARK_BYTES,
     HTML,
@@ -28,7 +29,8 @@ from fastgw.mock.base import (
     Request,
 )
 from fastgw.mock.faults import CONTENT_KINDS, Fault, named_fault, roll
-from fastgw.mock.openai import OpenAI, error_body
+from fastgw.mock.gemini import Gemini
+from fastgw.mock.openai import OpenAI
 from fastgw.mock.options import MockOptions
 from fastgw.mock.stats import Stats
 
@@ -93,8 +95,8 @@ class Engine:
     def __init__(self, options: MockOptions) -> None:
         self.options = options
         self.stats = Stats()
-        self._openai = OpenAI(options)
-        self._dialects: tuple[Dialect, ...] = (self._openai,)
+        # The first that knows a path serves it; OpenAI owns what no other does.
+        self._dialects: tuple[Dialect, ...] = (Anthropic(options), Gemini(options), OpenAI(options))
         self._random = random.Random(options.seed)  # noqa: S311 (repeatable chance, no secret)
         self._store: dict[tuple[str, str, bytes], Prepared] = {}
         self._stored = 0
@@ -107,8 +109,9 @@ class Engine:
         """The prepared reply to a request, counted; named faults that change the content are already in it."""
         path, _, query = target.partition("?")
         request = Request(method, path, query, headers, body)
-        if self.options.key is not None and not self._authorised(headers):
-            prepared = prepare(self._dialect(path).error(401, "", path))
+        key = self.options.key
+        if key is not None and not (dialect := self._dialect(path)).admits(request, key):
+            prepared = prepare(dialect.denied(path))
             self.stats.refused += 1
         elif (found := self._store.get((method, target, body))) is not None:
             prepared = found
@@ -180,16 +183,15 @@ class Engine:
         if (method, path) == ("POST", "/__mock/reset"):
             self.stats.reset()
             return prepare(Answer(200, JSON, b"{}"))
-        return prepare(self._openai.unknown(method, path))
+        return prepare(self._dialect(path).unknown(method, path))
 
     def _make(self, request: Request) -> Prepared:
         method, path = request.method, request.path
         route = next((found for d in self._dialects if (found := d.route(path)) is not None), None)
         if route is None:
-            return prepare(self._openai.unknown(method, path))
+            return prepare(self._dialect(path).unknown(method, path))
         if method != route[0]:
-            body = error_body(f"Not allowed to {method} on {path}.", "invalid_request_error", "method_not_supported")
-            return prepare(Answer(405, JSON + f"allow: {route[0]}\r\n".encode(), body))
+            return prepare(self._dialect(path).wrong_method(method, path, route[0]))
         try:
             prepared = prepare(route[1](request))
         except Refused as refused:
@@ -207,14 +209,6 @@ class Engine:
         self._store[key] = prepared
         self._stored += size
 
-    def _authorised(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        key = (self.options.key or "").encode()
-        for name, value in headers:
-            lower = name.lower()
-            if (lower == b"authorization" and value == b"Bearer " + key) or (lower == b"api-key" and value == key):
-                return True
-        return False
-
     def _dialect(self, path: str) -> Dialect:
         return next(dialect for dialect in self._dialects if dialect.owns(path))
 
@@ -222,7 +216,12 @@ class Engine:
 def _broken(answer: Answer) -> Answer:
     if not answer.events:
         return Answer(200, answer.headers, answer.body[: len(answer.body) // 2], model=answer.model)
-    events = (answer.events[0], b'data: {"id":"broken","choices":[{\n\n', *answer.events[1:])
+    place = min(answer.again, len(answer.events) - 1)
+    event = answer.events[place]
+    end = next((end for end in (b"\r\n\r\n", b"\n\n") if event.endswith(end)), b"")
+    # Up to the last bracket or brace that closes, so that the rest of the frame is as it should be.
+    broken = event[: max(event.rfind(b"}"), event.rfind(b"]"))] + end
+    events = (*answer.events[:place], broken, *answer.events[place:])
     return Answer(200, answer.headers, events=events, model=answer.model)
 
 

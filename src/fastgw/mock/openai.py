@@ -1,4 +1,5 @@
-"""The OpenAI dialect of the mock: routes, headers, errors, models. Bodies are made in `openai_chat` and `openai_text`.
+"""The OpenAI dialect of the mock: routes, headers, errors, models. Bodies are made in `openai_chat`, `openai_text`
+and `responses`.
 
 Shapes follow the published OpenAI reference; those under `/openai/deployments/` follow Azure's.
 """
@@ -9,10 +10,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from fastgw.mock.base import ID_MARK, JSON, Answer, Handler, Refused, Request
+from fastgw.mock.base import ID_MARK, JSON, Answer, Handler, Refused, Request, has_header
 from fastgw.mock.openai_chat import Chat, answer_chat
 from fastgw.mock.openai_text import Completion, Embedding, answer_completion, answer_embedding
 from fastgw.mock.options import MockOptions
+from fastgw.mock.responses import Responses, answer_input_tokens, answer_responses
 
 MODELS_CREATED: Final = 1_700_000_000
 _DEPLOYMENTS: Final = "/openai/deployments/"
@@ -41,7 +43,10 @@ _BODIES: Final[dict[str, tuple[type[Any], Callable[..., Answer]]]] = {
     "chat/completions": (Chat, answer_chat),
     "completions": (Completion, answer_completion),
     "embeddings": (Embedding, answer_embedding),
+    "responses": (Responses, answer_responses),
+    "responses/input_tokens": (Responses, answer_input_tokens),
 }
+_DEPLOYED: Final = frozenset({"chat/completions", "completions", "embeddings"})
 
 
 def error_body(message: str, kind: str, code: str | None, param: str | None = None) -> bytes:
@@ -80,7 +85,7 @@ class OpenAI:
         rest = path[len(prefix) :]
         if prefix == _DEPLOYMENTS:
             deployment, _, rest = rest.partition("/")
-            if not deployment or rest not in _BODIES:
+            if not deployment or rest not in _DEPLOYED:
                 return None
             return "POST", lambda request: self._azure(request, unquote(deployment), rest)
         if rest in _BODIES:
@@ -90,6 +95,14 @@ class OpenAI:
         if rest.startswith("models/") and len(rest) > 7:
             return "GET", lambda request: self._model(unquote(rest[7:]))
         return None
+
+    def admits(self, request: Request, key: str) -> bool:
+        """OpenAI's bearer token or Azure's `api-key`."""
+        return has_header(request, b"authorization", f"Bearer {key}") or has_header(request, b"api-key", key)
+
+    def denied(self, path: str) -> Answer:
+        """OpenAI's 401."""
+        return self.error(401, "", path)
 
     def error(self, status: int, model: str = "", path: str = "") -> Answer:
         """OpenAI's (or Azure's) usual error for a status; 429, 503 and 529 ask to retry after one second."""
@@ -105,6 +118,11 @@ class OpenAI:
     def unknown(self, method: str, path: str) -> Answer:
         """OpenAI's 404 for an address it does not have."""
         return self._refusal(404, f"Invalid URL ({method} {path})", "invalid_request_error", None)
+
+    def wrong_method(self, method: str, path: str, allowed: str) -> Answer:
+        """OpenAI's 405."""
+        body = error_body(f"Not allowed to {method} on {path}.", "invalid_request_error", "method_not_supported")
+        return Answer(405, JSON + f"allow: {allowed}\r\n".encode(), body)
 
     def _refusal(self, status: int, message: str, kind: str, code: str | None, param: str | None = None) -> Answer:
         return Answer(status, self._id_headers, error_body(message, kind, code, param))
@@ -131,7 +149,9 @@ class OpenAI:
         answer.headers = (answer.headers or b"") + (
             self._limit_headers + (self._id_headers if not answer.events else self._id_headers[len(JSON) :])
         )
-        answer.error_event = b"data: " + error_body(_ERRORS[500][0], "server_error", None) + b"\n\n"
+        answer.error_event = (
+            answer.error_event or b"data: " + error_body(_ERRORS[500][0], "server_error", None) + b"\n\n"
+        )
         return answer
 
     def _azure(self, request: Request, deployment: str, name: str) -> Answer:

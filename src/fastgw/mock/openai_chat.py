@@ -7,7 +7,7 @@ schema under `response_format`; tool calls when `tool_choice` asks for one or th
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ DONE: Final = b"data: [DONE]\n\n"
 _MAX_CHOICES: Final = 128
 _FRAGMENT: Final = 12
 _SAFE: Final = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
-_REASONING: Final = {"minimal": 0, "low": 16, "medium": 64, "high": 256, "xhigh": 512}
+_REASONING: Final = {"minimal": 0, "low": 16, "medium": 64, "high": 256, "xhigh": 512, "max": 512}
 _encode = msgspec.json.encode
 
 Problem = tuple[str, str | None, str | None]  # message, param, code
@@ -84,6 +84,7 @@ class Chat(msgspec.Struct):
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
+    parallel_tool_calls: bool | None = None
 
     def problem(self) -> Problem | None:
         """What OpenAI would refuse the request for, or None."""
@@ -120,11 +121,19 @@ class Choice:
         return len(self.pieces) + sum(count_tokens(name + arguments) for name, arguments in self.calls)
 
 
+class Counts(NamedTuple):
+    """Tokens of a call: the prompt, `cached` of it from the cache; `spoken` without `reasoning`."""
+
+    prompt: int
+    cached: int
+    spoken: int
+    reasoning: int
+
+
 def answer_chat(chat: Chat, options: MockOptions, azure: bool) -> Answer:
     """The whole or streamed answer to a chat request."""
-    chosen = _tool_calls(chat)
-    choices = [_choice(chat, options, index, chosen) for index in range(chat.n or 1)]
-    usage = usage_of([m.text() for m in chat.messages or ()], sum(c.tokens() for c in choices), chat.reasoning_effort)
+    choices, counts = draft(chat, options)
+    usage = usage_of(counts)
     fault = named_fault(chat.model)
     where = fault.kind if fault is not None else ""
     if chat.stream:
@@ -137,16 +146,25 @@ def answer_chat(chat: Chat, options: MockOptions, azure: bool) -> Answer:
     return Answer(200, b"", _encode(body), model=chat.model)
 
 
-def usage_of(texts: list[str], completion: int, effort: str | None = None) -> dict[str, Any]:
+def draft(chat: Chat, options: MockOptions) -> tuple[list[Choice], Counts]:
+    """What a chat gets, in whichever dialect it is told: the choices and what they cost."""
+    chosen = _tool_calls(chat)
+    choices = [_choice(chat, options, index, chosen) for index in range(chat.n or 1)]
+    prompt = count_prompt([m.text() for m in chat.messages or ()])
+    spoken = sum(choice.tokens() for choice in choices)
+    reasoning = _REASONING.get(chat.reasoning_effort or "", 0)
+    return choices, Counts(prompt, cached_part(prompt, chat.model), spoken, reasoning)
+
+
+def usage_of(counts: Counts) -> dict[str, Any]:
     """OpenAI's usage object; reasoning tokens are part of the completion."""
-    prompt = count_prompt(texts)
-    reasoning = _REASONING.get(effort or "", 0)
-    completion += reasoning
+    prompt, cached, spoken, reasoning = counts
+    completion = spoken + reasoning
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached_part(prompt), "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": reasoning,
             "audio_tokens": 0,
@@ -203,7 +221,7 @@ def _tool_calls(chat: Chat) -> list[tuple[str, str]]:
         answered = chat.messages is not None and chat.messages[-1].role == "tool"
         if chat.tool_choice != "required" and ("call tool" not in text or answered):
             return []
-        tools = tools if "call tools" in text else tools[:1]
+        tools = tools if "call tools" in text and chat.parallel_tool_calls is not False else tools[:1]
     return [(tool.name, _encode(example(tool.parameters or {"type": "object"})).decode()) for tool in tools]
 
 

@@ -86,8 +86,8 @@ def _huge(prepared: Prepared, preface: bytes, identity: Identity, megabytes: int
     """Padding before the reply's own bytes: spaces, which JSON allows, or repeated events. 0 MB never ends."""
     rounds = megabytes * _PIECES_PER_MB
     if prepared.frames:
-        again = min(1, len(prepared.frames) - 1)
-        yield preface + fill(prepared.head + prepared.frames[0], identity)
+        again = min(prepared.answer.again, len(prepared.frames) - 1)
+        yield preface + fill(prepared.head + b"".join(prepared.frames[:again]), identity)
         # Counted without the framing, so that the body is no smaller than was asked for.
         padding = fill(prepared.frames[again], identity) * -(-_PIECE // len(prepared.answer.events[again]))
     else:
@@ -96,7 +96,7 @@ def _huge(prepared: Prepared, preface: bytes, identity: Identity, megabytes: int
     for _ in islice(count(), rounds or None):
         yield padding
     if prepared.frames:
-        yield fill(b"".join(prepared.frames[1:]), identity) + LAST_CHUNK
+        yield fill(b"".join(prepared.frames[again:]), identity) + LAST_CHUNK
     else:
         yield chunk(fill(prepared.answer.body, identity)) + LAST_CHUNK
 

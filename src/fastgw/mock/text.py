@@ -48,8 +48,13 @@ def count_prompt(texts: Sequence[str]) -> int:
     return 3 + sum(_TOKENS_PER_MESSAGE + count_tokens(text) for text in texts)
 
 
-def cached_part(prompt: int) -> int:
-    """How much of a prompt counts as cached: nothing below 1,024 tokens, then half, in steps of 128."""
+def cached_part(prompt: int, model: str = "") -> int:
+    """How much of a prompt counts as cached: nothing below 1,024 tokens, then half, in steps of 128.
+
+    A model with `cached` in its name has half of every prompt in its cache.
+    """
+    if "cached" in model:
+        return prompt // 2
     return 0 if prompt < 1024 else prompt // 2 // 128 * 128
 
 
