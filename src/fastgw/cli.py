@@ -21,10 +21,12 @@ from fastgw._core import table as shared
 from fastgw.mock import faults
 from fastgw.mock import server as mock_server
 from fastgw.mock.options import MockOptions
+from fastgw.plan import catalogue
 from fastgw.plan.compile import build
 from fastgw.plan.config import ConfigErrors, Limits
 from fastgw.plan.keystore import KeyStore, KeyStoreError
 from fastgw.plan.sources import Sources
+from fastgw.providers import list_providers, show_provider
 from fastgw.recorder import read
 from fastgw.state.secrets import SecretFileError, read_secret
 from fastgw.telemetry.metrics import SeriesRegistry
@@ -215,6 +217,33 @@ def keys_revoke(name: str, data_dir: str) -> None:
     except (KeyStoreError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The key {name!r} is blocked.")
+
+
+@main.group("providers")
+def providers_group() -> None:
+    """The vendors that can be served."""
+
+
+@providers_group.command("list")
+def providers_list() -> None:
+    """One vendor a line: kind, dialects, the variable that switches it on, address."""
+    for one in list_providers():
+        click.echo(f"{one.kind}\t{','.join(one.speaks)}\t{one.key_env or '-'}\t{one.base_url or '-'}")
+
+
+@providers_group.command("show")
+@click.argument("kind")
+def providers_show(kind: str) -> None:
+    """A vendor, and the models of it whose prices are known."""
+    one = show_provider(kind)
+    if one is None:
+        raise click.ClickException(f"there is no provider {kind!r}; `fastgw providers list` shows all")
+    click.echo(
+        f"{one.kind}: {one.title or one.kind}\naddress: {one.base_url or 'yours (base_url)'}\ndocs: {one.docs or '-'}"
+    )
+    click.echo(f"dialects: {', '.join(one.speaks)}\ntested: {'yes' if one.tested else 'no'}")
+    for entry in catalogue.list_models(kind):
+        click.echo(f"  {entry.model}\t{entry.mode}\tcontext {entry.context or '-'}\toutput {entry.max_output or '-'}")
 
 
 @main.group()

@@ -32,6 +32,7 @@ class Case:
     max_tokens: int | None = None
     schema: dict[str, Any] | None = None
     model: str = "mock-small"
+    think: bool = False
 
 
 @dataclass
@@ -94,6 +95,8 @@ class OpenAIChat:
             more["tool_choice"] = "required"
         if case.max_tokens:
             more["max_completion_tokens"] = case.max_tokens
+        if case.think:
+            more["reasoning_effort"] = "low"
         if case.schema:
             wanted = {"name": "answer", "schema": case.schema, "strict": True}
             more["response_format"] = {"type": "json_schema", "json_schema": wanted}
@@ -128,7 +131,16 @@ class OpenAIChat:
     @staticmethod
     def _usage(reply: Any) -> tuple[int, ...]:
         usage = reply.usage
-        return (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) if usage else ()
+        if usage is None:
+            return ()
+        cached, thought = usage.prompt_tokens_details, usage.completion_tokens_details
+        return (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.total_tokens,
+            (cached.cached_tokens or 0) if cached else 0,
+            (thought.reasoning_tokens or 0) if thought else 0,
+        )
 
     @staticmethod
     def refusal(error: Any) -> Refusal:
@@ -164,6 +176,8 @@ class OpenAIResponses(OpenAIChat):
             more["tool_choice"] = "required"
         if case.max_tokens:
             more["max_output_tokens"] = case.max_tokens
+        if case.think:
+            more["reasoning"] = {"effort": "low"}
         if case.schema:
             more["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": case.schema, "strict": True}}
         return more
@@ -192,7 +206,9 @@ class OpenAIResponses(OpenAIChat):
         reason = reply.incomplete_details.reason if reply.incomplete_details else None
         outcome = Outcome(reply.output_text, (reply.status, reason), complete=True)
         if reply.usage:
-            outcome.usage = (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.total_tokens)
+            usage = reply.usage
+            cached, thought = usage.input_tokens_details.cached_tokens, usage.output_tokens_details.reasoning_tokens
+            outcome.usage = (usage.input_tokens, usage.output_tokens, usage.total_tokens, cached, thought)
         for item in reply.output:
             if item.type == "function_call":
                 _called(outcome, item.call_id, item.name, item.arguments)
@@ -211,6 +227,8 @@ class Anthropic:
     def _request(self, case: Case) -> dict[str, Any]:
         more: dict[str, Any] = {"messages": [_anthropic_turn(kind, said) for kind, said in case.turns]}
         more["max_tokens"] = case.max_tokens or 1000
+        if case.think:
+            more["thinking"] = {"type": "enabled", "budget_tokens": 1024}
         if case.system:
             more["system"] = case.system
         if case.tools:
@@ -224,7 +242,8 @@ class Anthropic:
     def whole(self, model: str, case: Case) -> Outcome:
         reply = self.sdk.messages.create(model=model, **self._request(case))
         outcome = Outcome(stop=(reply.stop_reason, reply.stop_sequence), complete=True)
-        outcome.usage = (reply.usage.input_tokens, reply.usage.output_tokens)
+        usage = reply.usage
+        outcome.usage = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0)
         for block in reply.content:
             if block.type == "text":
                 outcome.text += block.text
@@ -233,10 +252,11 @@ class Anthropic:
         return outcome
 
     def streamed(self, model: str, case: Case) -> Outcome:
-        outcome, calls, counted = Outcome(), {}, [0, 0]
+        outcome, calls, counted = Outcome(), {}, [0, 0, 0]
         for event in self.sdk.messages.create(model=model, stream=True, **self._request(case)):
             if event.type == "message_start":
-                counted[0] = event.message.usage.input_tokens
+                usage = event.message.usage
+                counted[::2] = [usage.input_tokens, usage.cache_read_input_tokens or 0]
             elif event.type == "content_block_start" and event.content_block.type == "tool_use":
                 calls[event.index] = [event.content_block.id, event.content_block.name, ""]
             elif event.type == "content_block_delta":
@@ -246,7 +266,9 @@ class Anthropic:
             elif event.type == "message_delta":
                 outcome.stop = (event.delta.stop_reason, event.delta.stop_sequence)
                 # Cumulative; the input is told again only by some.
-                counted = [event.usage.input_tokens or counted[0], event.usage.output_tokens]
+                usage = event.usage
+                told = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens)
+                counted = [new or old for new, old in zip(told, counted, strict=True)]
             outcome.complete = event.type == "message_stop"
         outcome.usage = tuple(counted)
         for _, (ident, name, arguments) in sorted(calls.items()):
@@ -291,6 +313,8 @@ class Gemini:
 
     def _request(self, case: Case) -> dict[str, Any]:
         config = types.GenerateContentConfig(max_output_tokens=case.max_tokens)
+        if case.think:
+            config.thinking_config = types.ThinkingConfig(thinking_budget=1024, include_thoughts=True)
         if case.system:
             config.system_instruction = case.system
         if case.tools:
@@ -316,11 +340,17 @@ class Gemini:
         outcome = Outcome()
         for reply in replies:
             if (usage := reply.usage_metadata) is not None:
-                outcome.usage = (usage.prompt_token_count, usage.candidates_token_count, usage.total_token_count)
+                outcome.usage = (
+                    usage.prompt_token_count or 0,
+                    usage.candidates_token_count or 0,
+                    usage.total_token_count or 0,
+                    usage.cached_content_token_count or 0,
+                    usage.thoughts_token_count or 0,
+                )
             for candidate in reply.candidates or ():
                 outcome.stop = candidate.finish_reason or outcome.stop
                 for part in (candidate.content.parts if candidate.content else None) or ():
-                    outcome.text += part.text or ""
+                    outcome.text += (part.text or "") if not part.thought else ""
                     if part.function_call is not None:
                         call = part.function_call
                         _called(outcome, call.id, call.name, json.dumps(call.args))

@@ -6,7 +6,7 @@ twice: the mock in the SDK's own dialect, and the gateway, which asks the mock i
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 
 from fastgw.dialects.registry import CODECS
 from tests.e2e.sdks import CLIENTS, PNG, Case, Client, Outcome, Refusal
-from tests.support.gateway import Mock, Node, start_node
+from tests.support import grammar_gemini, grammar_openai_responses
+from tests.support.gateway import Mock, Node, start_node, unique
+from tests.support.grammar import chat_stream_problems
 
 KEY = "fgw-pairs-0123456789abcdef"
 UPSTREAMS = tuple(CODECS)
@@ -22,9 +24,9 @@ KINDS = {
     "openai_chat": ("pairs_chat", "/v1"), "openai_responses": ("pairs_responses", "/v1"),
     "anthropic_messages": ("anthropic", ""), "gemini": ("gemini", ""),
 }  # fmt: skip
-FAULTS = ("mock-cut-900", "mock-fin-3", "mock-end-3", "mock-stream-error-3")
+FAULTS = ("mock-cut-900", "mock-fin-1", "mock-fin-3", "mock-end-3", "mock-stream-error-3")
 STATUSES = (400, 401, 404, 413, 429, 500, 503, 529)
-MODELS = ("mock-small", "mock-cached", "echo", "mock-nousage", *FAULTS, "mock-cut-250",
+MODELS = ("mock-small", "mock-cached", "echo", "mock-nousage", *FAULTS, "mock-cut-250", "mock-stream-error-0",
           *(f"mock-error-{status}" for status in STATUSES))  # fmt: skip
 # Kinds of provider that speak one dialect of OpenAI's and no other, and those that have only a dialect of their own.
 SITE = """
@@ -70,14 +72,16 @@ class World:
             self._told[key] = ask(self.straight[client], case.model, case, stream)
         return self._told[key]
 
-    def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], dict[str, Any]]:
+    def post(self, path: str, body: Any, label: str = "") -> tuple[int, dict[str, str], bytes]:
         """A request of no SDK."""
         connection = http.client.HTTPConnection("127.0.0.1", self.node.port, timeout=10)
         try:
             headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+            if label:
+                headers["x-request-id"] = label
             connection.request("POST", path, json.dumps(body), headers)
             answer = connection.getresponse()
-            return answer.status, {n.lower(): v for n, v in answer.getheaders()}, json.loads(answer.read())
+            return answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read()
         finally:
             connection.close()
 
@@ -124,6 +128,7 @@ ODD = {
         "": {"type": "boolean"},
     },
 }
+HELLO = (("user", "Hello there"),)
 NOTHING = {"type": "object", "properties": {}}
 HISTORY = (
     ("user", "What is the weather in Paris and in Rome?"),
@@ -131,7 +136,7 @@ HISTORY = (
     ("results", (("call_a", "weather", "rain é"), ("call_b", "weather", "sun"))),
 )
 CASES = {
-    "text": Case((("user", "Hello there"),)),
+    "text": Case(HELLO),
     "turns": Case(
         (("user", "One."), ("assistant", "Two?"), ("user", "Three!"), ("assistant", "Four."), ("user", "Five")),
         system="Be brief.",
@@ -149,6 +154,7 @@ CASES = {
     "length": Case((("user", "Tell me everything"),), max_tokens=5),
     "unicode": Case((("user", "é 日本 🎉 \u2028\u2029\u0085 \\ \" </script> \x7f"),), model="echo"),
     "cached": Case((("user", "Hello there, is there anything in the cache?"),), model="mock-cached"),
+    "reasoning": Case((("user", "Think about it."),), think=True, max_tokens=4000),
 }  # fmt: skip
 
 
@@ -208,6 +214,9 @@ ARGUMENTS = '{"b": 12345678901234567890123, "a": 1.10, "c": 1e400, "d": -0.0, "\
 def test_arguments_sent_back_stay_as_they_were_written(pairs: World, client: str, upstream: str) -> None:
     if client.startswith("openai"):
         arguments, numbers = ARGUMENTS, ("12345678901234567890123", "1.10", "1e400", "-0.0")
+        if upstream == "gemini":
+            # The mock reads these arguments, and there is no such number for it.
+            arguments, numbers = arguments.replace("1e400", "1e40"), ("12345678901234567890123", "1.10", "1e40", "-0.0")
     else:
         # Their SDKs parse and write JSON themselves.
         arguments, numbers = '{"b":12345678901234567890123,"a":1.5,"é":"\\u2028"}', ("12345678901234567890123", "1.5")
@@ -239,7 +248,7 @@ STATUS_OF = {401: 502, 529: 503}
 @pytest.mark.parametrize("status", STATUSES)
 @streams
 def test_errors(pairs: World, client: str, upstream: str, status: int, stream: bool) -> None:
-    case = Case(CASES["text"].turns, model=f"mock-error-{status}")
+    case = Case(HELLO, model=f"mock-error-{status}")
     told = ask(pairs.through[client], f"{upstream}.{case.model}", case, stream)
     assert isinstance(told, Refusal), told
     if client == upstream and status != 401:
@@ -255,7 +264,8 @@ def test_errors(pairs: World, client: str, upstream: str, status: int, stream: b
     elif status in (400, 404, 413, 429, 500):
         direct = pairs.directly(client, case, stream)
         assert told == direct
-    if status == 429:
+    if status == 429 and client != upstream:
+        # Where nothing is translated, what the provider says of it is passed on, in a header or not.
         assert told.retry_after == "1"
 
 
@@ -275,12 +285,132 @@ def test_a_cut_reply_is_an_error(pairs: World, client: str, upstream: str) -> No
     assert told.status == 502
 
 
+@clients
+@upstreams
+def test_a_stream_that_opens_with_an_error(pairs: World, client: str, upstream: str) -> None:
+    told = ask(pairs.through[client], f"{upstream}.mock-stream-error-0", CASES["text"], True)
+    assert isinstance(told, Refusal), told
+    if client != upstream:
+        assert told.status in (500, 503, 529), "nothing was sent yet, so the answer itself is the error"
+
+
 TEXT = {
-    "openai_chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
-    "openai_responses": ("/v1/responses", {"input": "Hi"}),
-    "anthropic_messages": ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}),
-    "gemini": ("/v1beta/models/{model}:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+    "openai_chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello there"}]}),
+    "openai_responses": ("/v1/responses", {"input": "Hello there"}),
+    "anthropic_messages": (
+        "/v1/messages",
+        {"messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 1000},
+    ),
+    "gemini": ("/v1beta/models/{model}:generateContent", {"contents": [{"parts": [{"text": "Hello there"}]}]}),
 }
+ENDS = {
+    "openai_chat": b"data: [DONE]", "openai_responses": b"event: response.completed",
+    "anthropic_messages": b"event: message_stop", "gemini": b'"finishReason"',
+}  # fmt: skip
+GRAMMARS: dict[str, Callable[[bytes], list[str]]] = {
+    "openai_chat": lambda raw: chat_stream_problems(raw, usage_asked=True),
+    "openai_responses": grammar_openai_responses.problems,
+    "gemini": grammar_gemini.stream_problems,
+}
+
+
+def raw_stream(pairs: World, client: str, model: str, label: str) -> tuple[dict[str, str], bytes]:
+    """Headers and bytes of a stream, with its usage asked for."""
+    path, body = TEXT[client]
+    path = path.format(model=model).replace(":generateContent", ":streamGenerateContent?alt=sse")
+    more = {"model": model, "stream": True} if client != "gemini" else {}
+    if client == "openai_chat":
+        more["stream_options"] = {"include_usage": True}
+    status, headers, raw = pairs.post(path, body | more, label)
+    assert status == 200, raw
+    assert headers["content-type"].startswith("text/event-stream")
+    return headers, raw
+
+
+@clients
+@upstreams
+def test_a_stream_on_the_wire(pairs: World, client: str, upstream: str) -> None:
+    label = unique()
+    headers, raw = raw_stream(pairs, client, f"{upstream}.mock-small", label)
+    assert raw.count(ENDS[client]) == 1
+    assert (headers["x-fastgw-provider"], headers["x-fastgw-target"]) == (upstream, f"{upstream}/mock-small")
+    if client in GRAMMARS:
+        assert GRAMMARS[client](raw) == []
+    direct = pairs.directly(client, CASES["text"], True)
+    assert isinstance(direct, Outcome)
+    record = pairs.node.record(label)
+    assert (record["status"], record["error"], record["stream"], record["usage_source"]) == (
+        200,
+        None,
+        True,
+        "upstream",
+    )
+    assert (record["input_tokens"], record["output_tokens"]) == direct.usage[:2]
+
+
+@clients
+@upstreams
+@pytest.mark.parametrize("model", FAULTS)
+def test_a_cut_stream_on_the_wire(pairs: World, client: str, upstream: str, model: str) -> None:
+    label = unique()
+    path, body = TEXT[client]
+    target = f"{upstream}.{model}"
+    path = path.format(model=target).replace(":generateContent", ":streamGenerateContent?alt=sse")
+    more = {"model": target, "stream": True} if client != "gemini" else {}
+    status, _, raw = pairs.post(path, body | more, label)
+    last = raw.replace(b"\r\n", b"\n").rstrip(b"\n").rpartition(b"\n\n")[2]
+    assert ENDS[client] not in raw
+    assert b"error" in last
+    record = pairs.node.record(label)
+    assert (record["status"], bool(record["error"])) == (status, True)
+    assert status in (200, 500, 502, 503)
+
+
+@clients
+@upstreams
+def test_a_whole_reply_on_the_wire(pairs: World, client: str, upstream: str) -> None:
+    label = unique()
+    path, body = TEXT[client]
+    model = f"{upstream}.mock-small"
+    more = {"model": model} if client != "gemini" else {}
+    status, headers, _ = pairs.post(path.format(model=model), body | more, label)
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "application/json")
+    assert (headers["x-fastgw-provider"], headers["x-fastgw-attempts"]) == (upstream, "1")
+    direct = pairs.directly(client, CASES["text"], False)
+    assert isinstance(direct, Outcome)
+    record = pairs.node.record(label)
+    assert (record["status"], record["error"], record["stream"], record["usage_source"]) == (
+        200,
+        None,
+        False,
+        "upstream",
+    )
+    assert (record["input_tokens"], record["output_tokens"]) == direct.usage[:2]
+
+
+WRONG = {
+    "openai_chat": [{"messages": 7}, {"messages": [{"role": "king", "content": "x"}]}, {"messages": [7]}],
+    "openai_responses": [{"input": 7}, {"input": [{"type": "function_call_output"}]}, {"input": [7]}],
+    "anthropic_messages": [{"messages": 7, "max_tokens": 1}, {"messages": [{"role": "king"}], "max_tokens": 1}],
+    "gemini": [{"contents": 7}, {"contents": [{"role": "king", "parts": []}]}, {"contents": [{"parts": [7]}]}],
+}  # fmt: skip
+
+
+@clients
+@upstreams
+def test_what_is_no_request_of_its_dialect(pairs: World, client: str, upstream: str) -> None:
+    if client == upstream:
+        pytest.skip("what is passed on is the provider's to judge")
+    path, _ = TEXT[client]
+    model = f"{upstream}.mock-small"
+    with pairs.mock.untouched():
+        for body in WRONG[client]:
+            more = {"model": model} if client != "gemini" else {}
+            status, _, answer = pairs.post(path.format(model=model), body | more)
+            assert status == 400, answer
+            assert json.loads(answer)["error"]["message"]
+
+
 # A field of the client's dialect, and which providers have nothing like it.
 UNSUPPORTED = [
     ("openai_chat", "logit_bias", {"logit_bias": {"5": 1}}, ("anthropic_messages", "gemini", "openai_responses")),
@@ -305,14 +435,15 @@ def test_what_a_provider_cannot_do(pairs: World, client: str, upstream: str, fie
     path, body = TEXT[client]
     model = f"{upstream}.mock-small"
     with pairs.mock.untouched():
-        status, _, told = pairs.post(path.format(model=model), body | more | {"model": model})
+        status, _, answer = pairs.post(path.format(model=model), body | more | {"model": model})
+    told = json.loads(answer)
     assert status == 400, told
     assert field in told["error"]["message"]
     if client.startswith("openai"):
         assert (told["error"]["code"], told["error"]["param"]) == ("unsupported_field", field)
     model = f"{upstream}.dropping"
-    status, headers, told = pairs.post(path.format(model=model), body | more | {"model": model})
-    assert status == 200, told
+    status, headers, answer = pairs.post(path.format(model=model), body | more | {"model": model})
+    assert status == 200, answer
     assert any(field in one for one in headers["x-fastgw-dropped"].split(","))
     status, headers, _ = pairs.post(path.format(model=model), body | {"model": model})
     assert (status, "x-fastgw-dropped" in headers) == (200, False)

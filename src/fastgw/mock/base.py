@@ -57,7 +57,7 @@ class Dialect(Protocol):
     """A wire format that the mock speaks."""
 
     def owns(self, path: str) -> bool:
-        """Whether errors on this path are written in this dialect."""
+        """Whether this path is served, and errors on it are written, in this dialect."""
 
     def route(self, path: str) -> tuple[str, Handler] | None:
         """(method, handler) of a path, or None when the dialect does not serve it."""

@@ -95,7 +95,7 @@ class Engine:
     def __init__(self, options: MockOptions) -> None:
         self.options = options
         self.stats = Stats()
-        # The first that knows a path serves it; OpenAI owns what no other does.
+        # The first that owns a path serves it; OpenAI owns what no other does.
         self._dialects: tuple[Dialect, ...] = (Anthropic(options), Gemini(options), OpenAI(options))
         self._random = random.Random(options.seed)  # noqa: S311 (repeatable chance, no secret)
         self._store: dict[tuple[str, str, bytes], Prepared] = {}
@@ -187,11 +187,12 @@ class Engine:
 
     def _make(self, request: Request) -> Prepared:
         method, path = request.method, request.path
-        route = next((found for d in self._dialects if (found := d.route(path)) is not None), None)
+        dialect = self._dialect(path)
+        route = dialect.route(path)
         if route is None:
-            return prepare(self._dialect(path).unknown(method, path))
+            return prepare(dialect.unknown(method, path))
         if method != route[0]:
-            return prepare(self._dialect(path).wrong_method(method, path, route[0]))
+            return prepare(dialect.wrong_method(method, path, route[0]))
         try:
             prepared = prepare(route[1](request))
         except Refused as refused:

@@ -17,7 +17,7 @@ from fastgw.mock.gemini_generate import Count, Generate, answer_count, answer_ge
 from fastgw.mock.options import MockOptions
 
 _MODEL: Final = re.compile(r"(?:/genai|/gemini)?/v1(?:beta|alpha)?/(?:[^:]+/)?models/([^:]+):(\w+)")
-_OWN: Final = re.compile(r"(?:/genai|/gemini)/|/v1(?:beta(?!/openai/)|alpha)/|/v1/[^:]*models/[^:]+:\w+\Z")
+_OWN: Final = re.compile(r"(?:/genai|/gemini)/|/v1(?:beta(?!/openai/)|alpha)/|/v1/[^:]*models/[^:]+:[a-z]+(?:[A-Z][a-z]+)+\Z")
 _LIST: Final = re.compile(r"(?:/genai|/gemini)?/v1(?:beta|alpha)/models(?:/([^:/]+))?")
 _HEADERS: Final = b"vary: Origin, X-Origin, Referer\r\nx-gemini-service-tier: standard\r\n"
 _RPC: Final = "type.googleapis.com/google.rpc."
@@ -63,7 +63,7 @@ class Gemini:
         self._options = options
 
     def owns(self, path: str) -> bool:
-        """Google's own versions, and models with a method under `/v1`."""
+        """Google's own versions; of `/v1` only models with a method in camel case, for others' names have colons too."""
         return _OWN.match(path) is not None
 
     def route(self, path: str) -> tuple[str, Handler] | None:
