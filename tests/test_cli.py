@@ -326,10 +326,10 @@ def test_the_doctors_word_is_the_exit_code(here):
 
 
 def test_providers_are_listed_and_shown():
-    listed = CliRunner().invoke(main, ["providers", "list"])
+    listed = CliRunner().invoke(cli.main, ["providers", "list"])
     assert listed.exit_code == 0
     assert "groq\topenai_chat" in listed.output
-    shown = CliRunner().invoke(main, ["providers", "show", "openai"])
+    shown = CliRunner().invoke(cli.main, ["providers", "show", "openai"])
     assert shown.exit_code == 0
     assert "gpt-4o-mini\tchat\tcontext 128000" in shown.output
-    assert CliRunner().invoke(main, ["providers", "show", "nobody"]).exit_code == 1
+    assert CliRunner().invoke(cli.main, ["providers", "show", "nobody"]).exit_code == 1

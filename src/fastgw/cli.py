@@ -238,9 +238,8 @@ def providers_show(kind: str) -> None:
     one = show_provider(kind)
     if one is None:
         raise click.ClickException(f"there is no provider {kind!r}; `fastgw providers list` shows all")
-    click.echo(
-        f"{one.kind}: {one.title or one.kind}\naddress: {one.base_url or 'yours (base_url)'}\ndocs: {one.docs or '-'}"
-    )
+    click.echo(f"{one.kind}: {one.title or one.kind}\ndocs: {one.docs or '-'}")
+    click.echo(f"address: {one.base_url or 'yours (base_url)'}")
     click.echo(f"dialects: {', '.join(one.speaks)}\ntested: {'yes' if one.tested else 'no'}")
     for entry in catalogue.list_models(kind):
         click.echo(f"  {entry.model}\t{entry.mode}\tcontext {entry.context or '-'}\toutput {entry.max_output or '-'}")

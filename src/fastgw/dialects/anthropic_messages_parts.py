@@ -7,8 +7,9 @@ image from the provider's file store.
 
 Two things have no place in the blocks and get one here:
 
-* a signature on a tool call (Gemini's) travels to a client as a `redacted_thinking` block right before its `tool_use`,
-  with `CALL_SIGNATURE` in front: the one kind of block that every client must send back as it was;
+* a signature on a tool call or a text (Gemini's) travels to a client as a `redacted_thinking` block right before its
+  `tool_use`, or right behind the text, with `CALL_SIGNATURE` or `TEXT_SIGNATURE` in front: the one kind of block that
+  every client must send back as it was;
 * arguments that are no JSON object are wrapped in a reply as `{"_raw_arguments": "<text>"}`, since `input` must be one.
 
 Source: https://docs.anthropic.com/en/api/messages and the types of the `anthropic` package 2.12.
@@ -39,13 +40,18 @@ from fastgw.dialects.hub import (
 )
 
 NAME = "anthropic_messages"
-CALL_SIGNATURE = "fastgw:"
+CALL_SIGNATURE = "fastgw:call:"
+TEXT_SIGNATURE = "fastgw:text:"
+FOREIGN_SIGNATURES = ("gemini:", "openai:", "fastgw:")
+"""How signatures begin that other providers made."""
 RAW_ARGUMENTS = "_raw_arguments"
 PLAIN_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
 NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 IMAGE_HEADS = {"/9j/": "image/jpeg", "iVBOR": "image/png", "R0lG": "image/gif", "UklG": "image/webp"}
 """How base64 of each kind begins, for images whose type nobody named."""
+NULL = Raw(b"null")
+"""What is read as raw JSON defaults to this: msgspec reads nothing but null where a type says `Raw | None`."""
 NOTHING = (b"null", b"[]", b"{}", b"")
 EMPTY_OBJECT = Raw(b"{}")
 
@@ -69,7 +75,7 @@ class _Block(Struct):
     text: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Raw | None = None
+    input: Raw = NULL
     tool_use_id: str | None = None
     content: str | list[Raw] | None = None
     is_error: bool | None = None
@@ -79,11 +85,11 @@ class _Block(Struct):
     source: _Source | None = None
     title: str | None = None
     context: str | None = None
-    cache_control: Raw | None = None
-    citations: Raw | None = None
+    cache_control: Raw = NULL
+    citations: Raw = NULL
     caller: _Caller | None = None
     toolset_name: str | None = None
-    transformations: Raw | None = None
+    transformations: Raw = NULL
 
 
 class _Kind(Struct):
@@ -179,9 +185,9 @@ class RedactedOut(Struct, tag_field="type", tag="redacted_thinking"):
 BlockOut = TextOut | ImageOut | DocumentOut | ToolUseOut | ToolResultOut | ThinkingOut | RedactedOut | Raw
 
 
-def said(raw: Raw | None) -> Raw | None:
+def said(raw: Raw) -> Raw | None:
     """`raw`, or None where it is null or empty."""
-    return None if raw is None or bytes(raw) in NOTHING else raw
+    return None if raw is NULL or bytes(raw) in NOTHING else raw
 
 
 def fault(error: Exception, path: str) -> Invalid:
@@ -203,6 +209,10 @@ def read_content(content: str | list[Raw] | None, path: str) -> list[Part]:
         part = _read_part(raw, path, number)
         if type(part) is Thinking and part.redacted is not None and part.redacted.startswith(CALL_SIGNATURE):
             signature = part.redacted[len(CALL_SIGNATURE) :]
+            continue
+        if type(part) is Thinking and part.redacted is not None and part.redacted.startswith(TEXT_SIGNATURE):
+            if parts and type(last := parts[-1]) is Text:
+                last.signature = part.redacted[len(TEXT_SIGNATURE) :]
             continue
         if signature is not None and type(part) is ToolCall:
             part.signature, signature = signature, None
@@ -251,7 +261,7 @@ def _call(block: _Block, raw: Raw, path: str) -> Part:
         raise Invalid(f"{path}.id" if not block.id else f"{path}.name", "missing")
     if block.toolset_name is not None or (block.caller is not None and block.caller.type != "direct"):
         return Opaque(NAME, "tool_use", raw)
-    text = "{}" if block.input is None else bytes(block.input).decode()
+    text = "{}" if block.input == NULL else bytes(block.input).decode()
     if not text.startswith("{"):
         raise Invalid(f"{path}.input", "must be an object")
     return ToolCall(block.id, block.name, text, cache=said(block.cache_control))
@@ -307,7 +317,7 @@ def write_content(parts: list[Part], target: Target, *, own: bool) -> list[Block
     for part in parts:
         kind = type(part)
         if kind is Text:
-            block: BlockOut | None = _text_out(part)  # type: ignore[arg-type]
+            block: BlockOut | None = _text_out(part, target, own)  # type: ignore[arg-type]
         elif kind is ToolCall:
             block = _call_out(part, target)  # type: ignore[arg-type]
         elif kind is ToolResult:
@@ -321,10 +331,16 @@ def write_content(parts: list[Part], target: Target, *, own: bool) -> list[Block
     return blocks
 
 
-def _text_out(part: Text) -> TextOut | None:
+def _text_out(part: Text, target: Target, own: bool) -> TextOut | None:
+    if part.signature is not None:
+        note(target, "signature")
     # Anthropic refuses empty text blocks, and an empty text says nothing.
     if not part.text:
         return None
+    if part.citations is not None and not own:
+        # Only Anthropic can make the encrypted index that a citation must come back with.
+        note(target, "citations")
+        return TextOut(part.text, UNSET, _or_unset(part.cache))
     return TextOut(part.text, _or_unset(part.citations), _or_unset(part.cache))
 
 
@@ -350,7 +366,7 @@ def _result_out(part: ToolResult, target: Target, own: bool) -> ToolResultOut:
 def _thinking_out(part: Thinking, target: Target) -> BlockOut | None:
     if part.redacted is not None:
         return RedactedOut(part.redacted)
-    if part.signature is None:
+    if part.signature is None or part.signature.startswith(FOREIGN_SIGNATURES):
         # Reasoning of another vendor's model: it cannot be verified, and no model needs it to go on.
         note(target, "reasoning_content")
         return None
@@ -436,6 +452,8 @@ def write_answer(parts: list[Part]) -> list[BlockOut]:
         kind = type(part)
         if kind is Text:
             blocks.append(TextOut(part.text, _or_unset(part.citations)))  # type: ignore[union-attr]
+            if part.signature is not None:  # type: ignore[union-attr]
+                blocks.append(RedactedOut(TEXT_SIGNATURE + part.signature))  # type: ignore[union-attr]
         elif kind is ToolCall:
             blocks += _answered_call(part)  # type: ignore[arg-type]
         elif kind is Thinking:
