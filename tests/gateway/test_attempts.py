@@ -183,6 +183,56 @@ async def test_a_provider_without_the_operation_is_passed_over():
     assert error.kind == "no_target_available"
 
 
+def translating(name, *answers, **more):
+    """A way to a provider that speaks Gemini's dialect only."""
+    drop = more.pop("drop", frozenset())
+    way = Way(name, *answers, dialects=("gemini",), **more)
+    way.translated, way.drop, way.max_output = "gemini", drop, 99
+    return way
+
+
+CHAT_BODY = fields.scan(b'{"model":"fast","messages":[{"role":"user","content":"hi"}],"logit_bias":{"5":1}}')
+
+
+async def test_a_provider_of_another_dialect_is_asked_in_its_own():
+    way = translating("a", reply_of(), drop=frozenset({"logit_bias"}))
+    call = call_of(model=route_of(way))
+    call.exchange.headers += [(b"accept", b"x/y")]
+    await attempts.send(call, CHAT, CHAT_BODY)
+    ((head, body, whole),) = way.pool.sent
+    assert head == b"gemini m  %d" % len(body), "none of the caller's own headers"
+    assert json.loads(body)["contents"] == [{"role": "user", "parts": [{"text": "hi"}]}]
+    assert whole
+    assert call.translation.dropped == ["logit_bias"]
+    assert call.chat is call.translation.chat
+
+
+async def test_what_it_cannot_do_is_said_before_anyone_is_asked():
+    way = translating("a", reply_of())
+    call = call_of(model=route_of(way))
+    with pytest.raises(GatewayError) as caught:
+        await attempts.send(call, CHAT, CHAT_BODY)
+    assert (caught.value.row.code, caught.value.param, way.pool.sent) == ("unsupported_field", "logit_bias", [])
+
+
+async def test_each_attempt_translates_or_not_for_its_own_target():
+    drop = frozenset({"*"})
+    ways = [
+        translating("a", failure("connect"), priority=1, drop=drop),
+        translating("b", failure("connect"), priority=2, drop=drop),
+        Way("c", reply_of(), priority=3),
+    ]
+    call = call_of(model=route_of(*ways, retry=Retry(3, frozenset({"connect"}))))
+    await attempts.send(call, CHAT, CHAT_BODY)
+    assert call.translation is None, "the last one speaks the caller's dialect"
+    assert json.loads(ways[2].pool.sent[0][1])["logit_bias"] == {"5": 1}
+    assert ways[0].pool.sent[0][1] == ways[1].pool.sent[0][1]
+    ways = [Way("a", failure("connect"), priority=1), translating("b", reply_of(), priority=2, drop=drop)]
+    call = call_of(model=route_of(*ways))
+    await attempts.send(call, CHAT, CHAT_BODY)
+    assert call.translation is not None
+
+
 async def test_a_model_without_targets():
     _, error = await refused([])
     assert (error.kind, error.status) == ("no_target_available", 503)

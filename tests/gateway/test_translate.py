@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Raw
 
 from fastgw.call import Usage
 from fastgw.dialects import framing
@@ -16,92 +15,20 @@ from fastgw.dialects.hub import (
     Fail,
     Failed,
     Invalid,
-    OpaqueDelta,
-    Problem,
     Reply,
-    Start,
     Stop,
     Target,
     Text,
-    TextDelta,
-    ThinkDelta,
-    ToolDelta,
-    ToolStart,
-    UsageSeen,
 )
 from fastgw.dialects.registry import CODECS
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway.translate import EarlyFailure, TranslatingTap, Translation, read_chat
-
-PROBLEM = Problem("overloaded", 529, "too much")
-SAYS = {
-    "start": [Start("i", "m")],
-    "text": [TextDelta("hi")],
-    "two": [TextDelta("a"), TextDelta("b")],
-    "think": [ThinkDelta("hm")],
-    "tool": [ToolStart(0, "c", "f")],
-    "args": [ToolDelta(0, "{}")],
-    "other": [OpaqueDelta("x", "k", Raw(b"1"))],
-    "in": [UsageSeen(Usage(input=7, cached=2))],
-    "out": [UsageSeen(Usage(output=5))],
-    "more": [UsageSeen(Usage(output=9, reasoning=1))],
-    "stop": [Stop("stop")],
-    "done": [Done()],
-    "last": [Stop("stop"), UsageSeen(Usage(output=5)), Done()],
-    "fail": [Fail(PROBLEM)],
-    "texfail": [TextDelta("x"), Fail(PROBLEM)],
-    "nothing": [],
-}
-WORDS = {
-    Start: b"S", TextDelta: b"t", ThinkDelta: b"h", ToolStart: b"c", ToolDelta: b"a", OpaqueDelta: b"o",
-    UsageSeen: b"", Stop: b"X",
-}  # fmt: skip
-
-
-class Reader:
-    """Says what the data names; `at_end` comes when the upstream closes."""
-
-    def __init__(self, *at_end):
-        self.at_end, self.names = at_end, []
-
-    def feed(self, name, data):
-        self.names.append(name)
-        if data == b"deep":
-            raise RecursionError
-        try:
-            return list(SAYS[data.decode()])
-        except KeyError:
-            raise ValueError("not of this dialect") from None
-
-    def end(self):
-        return list(self.at_end)
-
-
-class Writer:
-    """One letter an event, `.` for the end, `!` and the message for a failure."""
-
-    def __init__(self):
-        self.ends, self.fails = 0, []
-
-    def feed(self, event):
-        return WORDS[type(event)]
-
-    def end(self):
-        self.ends += 1
-        return b"."
-
-    def fail(self, error, call_id):
-        self.fails.append((error, call_id))
-        return b"!" + error.message.encode()
+from tests.gateway.fake_codec import PROBLEM, SAYS, Odd, Reader, Writer, frames
 
 
 def tap_of(*at_end):
     writer = Writer()
     return TranslatingTap(Reader(*at_end), writer, "req_1"), writer
-
-
-def frames(*words):
-    return b"".join(b"data: %b\n\n" % word.encode() for word in words)
 
 
 def feed(tap, *words):
@@ -302,23 +229,6 @@ def test_a_request_nested_without_end_is_the_callers_error(name):
         with pytest.raises(GatewayError) as caught:
             read_chat(CODECS[name], b'{"model":"m","%b":%b}' % (field, deep), model="m", stream=False)
         assert caught.value.status == 400
-
-
-class Odd:
-    """A codec that answers as told."""
-
-    name = "odd"
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def read_reply(self, body):
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def read_request(self, body, *, model, stream):
-        raise self.answer
 
 
 def test_a_whole_reply():

@@ -223,6 +223,15 @@ async def test_a_tool_result_is_answered_in_words_and_images_are_taken(client: A
     assert reply.content[0].text == "look"
 
 
+async def test_numbers_that_no_float_holds_are_taken(server: Server) -> None:
+    schema = b'{"type":"object","maximum":1e400,"minimum":99999999999999999999}'
+    data = (b'{"model":"m","max_tokens":9,"tools":[{"name":"f","input_schema":' + schema + b'}],"messages":['
+            b'{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{"x":1e400}}]},'
+            b'{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"ok"}]}]}')  # fmt: skip
+    reply = await call(server.port, post(data, "/v1/messages", anthropic_version="2023-06-01"))
+    assert reply.status == 200
+
+
 async def test_thinking(client: AsyncAnthropic, server: Server) -> None:
     reply = await client.messages.create(model="m", max_tokens=2000, messages=said("hi"), thinking=THINK)
     thought, text = reply.content

@@ -170,6 +170,13 @@ async def test_snake_case_and_googles_own_schema(server: Server) -> None:
     assert json.loads(reply["candidates"][0]["content"]["parts"][0]["text"]) == args
 
 
+async def test_numbers_that_no_float_holds_are_taken(server: Server) -> None:
+    call_part = b'{"functionCall":{"name":"f","args":{"x":1e400,"y":99999999999999999999}}}'
+    args = b'{"contents":[{"role":"model","parts":[' + call_part + b"]},"
+    result = b'{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"x":1e400}}}]}]}'
+    assert (await call(server.port, post(args + result, "/v1beta/models/m:generateContent"))).status == 200
+
+
 async def test_thinking(client: Any, server: Server) -> None:
     config = types.GenerateContentConfig(
         thinking_config=types.ThinkingConfig(include_thoughts=True, thinking_budget=99)

@@ -23,6 +23,7 @@ from zlib import crc32
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from fastgw.dialects.gemini_wire import OURS
 from fastgw.dialects.hub import (
     Audio,
     Document,
@@ -38,11 +39,12 @@ from fastgw.dialects.hub import (
     ToolResult,
     Unsupported,
 )
+from fastgw.dialects.openai_responses_items import SEAL
 
 NAME = "anthropic_messages"
 CALL_SIGNATURE = "fastgw:call:"
 TEXT_SIGNATURE = "fastgw:text:"
-FOREIGN_SIGNATURES = ("gemini:", "openai:", "fastgw:")
+FOREIGN_SIGNATURES = (OURS, SEAL)
 """How signatures begin that other providers made."""
 RAW_ARGUMENTS = "_raw_arguments"
 PLAIN_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
@@ -201,7 +203,7 @@ def read_content(content: str | list[Raw] | None, path: str) -> list[Part]:
     """The parts of a message's or a result's content. Raises Invalid, naming the block under `path`."""
     if content is None:
         return []
-    if type(content) is str:
+    if isinstance(content, str):
         return [Text(content)]
     parts: list[Part] = []
     signature: str | None = None

@@ -46,7 +46,7 @@ class Anthropic:
 
     def __init__(self, options: MockOptions) -> None:
         self._options = options
-        self._decoder = msgspec.json.Decoder(Messages)
+        self._decoder = msgspec.json.Decoder(Messages, float_hook=float)
         self._id_header = f"request-id: req_{ID_MARK}\r\nanthropic-organization-id: mock-organization\r\n".encode()
         self._limit_headers = b"".join(
             b"anthropic-ratelimit-%b-limit: %d\r\nanthropic-ratelimit-%b-remaining: %d\r\n"

@@ -25,7 +25,7 @@ KINDS: Final = {
     "redirect": False,  # 302 to another host
     "huge": True,  # this many megabytes before the reply's own bytes; 0 never ends
     "nousage": False,  # no usage, even where it was asked for
-    "usage-in-finish": False,  # usage inside the finish chunk, none after it
+    "usage-in-finish": False,  # usage only where a stream finishes: none after it (OpenAI), none before it (others)
 }
 # These change what is written, so the dialect makes them; all others change how it is sent.
 CONTENT_KINDS: Final = frozenset({"nousage", "usage-in-finish"})

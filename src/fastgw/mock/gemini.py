@@ -17,7 +17,9 @@ from fastgw.mock.gemini_generate import Count, Generate, answer_count, answer_ge
 from fastgw.mock.options import MockOptions
 
 _MODEL: Final = re.compile(r"(?:/genai|/gemini)?/v1(?:beta|alpha)?/(?:[^:]+/)?models/([^:]+):(\w+)")
-_OWN: Final = re.compile(r"(?:/genai|/gemini)/|/v1(?:beta(?!/openai/)|alpha)/|/v1/[^:]*models/[^:]+:[a-z]+(?:[A-Z][a-z]+)+\Z")
+_OWN: Final = re.compile(
+    r"(?:/genai|/gemini)/|/v1(?:beta(?!/openai/)|alpha)/|/v1/[^:]*models/[^:]+:[a-z]+(?:[A-Z][a-z]+)+\Z"
+)
 _LIST: Final = re.compile(r"(?:/genai|/gemini)?/v1(?:beta|alpha)/models(?:/([^:/]+))?")
 _HEADERS: Final = b"vary: Origin, X-Origin, Referer\r\nx-gemini-service-tier: standard\r\n"
 _RPC: Final = "type.googleapis.com/google.rpc."
@@ -48,6 +50,8 @@ _METHODS: Final[dict[str, tuple[Any, Callable[..., Answer]]]] = {
     "embedContent": (Embed, answer_embed),
     "batchEmbedContents": (Batch, answer_batch),
 }
+# Numbers that no float holds are the caller's right inside schemas and arguments.
+_decode: Final = msgspec.json.Decoder(float_hook=float).decode
 
 
 def error_body(code: int, status: str, message: str, *details: dict[str, str]) -> bytes:
@@ -63,7 +67,7 @@ class Gemini:
         self._options = options
 
     def owns(self, path: str) -> bool:
-        """Google's own versions; of `/v1` only models with a method in camel case, for others' names have colons too."""
+        """Google's own versions; of `/v1` only models with a method in camel case: others' names have colons too."""
         return _OWN.match(path) is not None
 
     def route(self, path: str) -> tuple[str, Handler] | None:
@@ -115,7 +119,7 @@ class Gemini:
     def _make(self, request: Request, model: str, method: str) -> Answer:
         kind, build = _METHODS[method]
         try:
-            body = msgspec.convert(camel(msgspec.json.decode(request.body or b"{}")), kind)
+            body = msgspec.convert(camel(_decode(request.body or b"{}")), kind)
         except msgspec.ValidationError as error:
             raise self._invalid(f"Invalid value at {error}") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

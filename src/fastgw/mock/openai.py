@@ -71,7 +71,7 @@ class OpenAI:
             b"x-ratelimit-remaining-requests: 9999\r\nx-ratelimit-remaining-tokens: 199968\r\n"
             b"x-ratelimit-reset-requests: 6ms\r\nx-ratelimit-reset-tokens: 9ms\r\n"
         )
-        self._decoders = {name: msgspec.json.Decoder(kind) for name, (kind, _) in _BODIES.items()}
+        self._decoders = {name: msgspec.json.Decoder(kind, float_hook=float) for name, (kind, _) in _BODIES.items()}
 
     def owns(self, path: str) -> bool:
         """The catch-all: paths of no other dialect get OpenAI's errors."""

@@ -147,9 +147,12 @@ class Responses(msgspec.Struct):
         return (_decode_text(self.text) or Text()).format or Format()
 
 
-_decode_tools: Callable[[msgspec.Raw], list[Offered] | None] = msgspec.json.Decoder(list[Offered] | None).decode
+# With the hook a number that no float holds is no error; without it it would be.
+_decode_tools: Callable[[msgspec.Raw], list[Offered] | None] = msgspec.json.Decoder(
+    list[Offered] | None, float_hook=float
+).decode
 _decode_choice: Callable[[msgspec.Raw], str | Allowed | None] = msgspec.json.Decoder(str | Allowed | None).decode
-_decode_text: Callable[[msgspec.Raw], Text | None] = msgspec.json.Decoder(Text | None).decode
+_decode_text: Callable[[msgspec.Raw], Text | None] = msgspec.json.Decoder(Text | None, float_hook=float).decode
 
 
 # --- the same chat in the words of chat completions
