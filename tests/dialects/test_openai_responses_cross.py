@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgw.dialects import framing, hub
+from fastgw.dialects.anthropic_messages import CODEC as CLAUDE
 from fastgw.dialects.gemini import CODEC as GEMINI
 from fastgw.dialects.openai_chat import CODEC as CHAT
 from fastgw.dialects.openai_responses import CODEC
@@ -15,7 +16,7 @@ from tests.dialects.hub_values import TEXT, calls, events_of, gather, merged, us
 from tests.support.grammar_openai_responses import problems
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "openai_responses"
-OTHERS = [CHAT, GEMINI]
+OTHERS = [CHAT, CLAUDE, GEMINI]
 by_name = pytest.mark.parametrize("other", OTHERS, ids=lambda codec: codec.name)
 
 

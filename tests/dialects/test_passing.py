@@ -17,7 +17,33 @@ from fastgw.errors import GatewayError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 DIALECTS = {one.name: one for one in vars(registry).values() if isinstance(one, PassingDialect)}
-STREAMS = [
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_sequence": None}
+COUNTED = {"input_tokens": 9, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 4}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "f"}
+MESSAGES = [
+    {"type": "message_start",
+     "message": {**MESSAGE, "content": [], "stop_reason": None, "usage": {**COUNTED, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "ping"},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "\u2028é"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "content_block_start", "index": 1, "content_block": {**CALL, "input": {}}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}},
+    {"type": "content_block_stop", "index": 1},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+     "usage": {"output_tokens": 12}},
+    {"type": "message_stop"},
+]  # fmt: skip
+OWN = {
+    ("anthropic_messages", "own"): (
+        "".join(f"event: {one['type']}\ndata: {json.dumps(one, ensure_ascii=False)}\n\n" for one in MESSAGES).encode(),
+        json.dumps(
+            {**MESSAGE, "content": [{"type": "text", "text": "\u2028é"}, {**CALL, "input": {"a": 1}}],
+             "stop_reason": "tool_use", "usage": {**COUNTED, "output_tokens": 12}}
+        ).encode(),
+    )
+}  # fmt: skip
+STREAMS = list(OWN) + [
     (name, path.stem)
     for name in DIALECTS
     for path in sorted((FIXTURES / name).glob("*.sse"))
@@ -28,7 +54,11 @@ ENDS = pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 
 
 def stream_of(name, stem):
-    return (FIXTURES / name / f"{stem}.sse").read_bytes()
+    return OWN[name, stem][0] if (name, stem) in OWN else (FIXTURES / name / f"{stem}.sse").read_bytes()
+
+
+def shortest(name):
+    return min((stream_of(*one) for one in STREAMS if one[0] == name), key=len)
 
 
 def run(dialect, pieces):
@@ -48,7 +78,7 @@ def lines(data, end):
 
 
 def test_every_passing_dialect_is_tried():
-    assert {"gemini", "openai_responses"} <= set(DIALECTS)
+    assert set(DIALECTS) == {"anthropic_messages", "gemini", "openai_responses"}
     assert {name for name, _ in STREAMS} == set(DIALECTS)
 
 
@@ -60,7 +90,8 @@ def test_a_stream_passes_as_it_came(name, stem, end):
     assert out == data
     assert (tap.complete, tap.failed) == (True, False)
     assert tap.events > 0
-    whole = dialect.usage((FIXTURES / name / f"{stem}.reply.json").read_bytes())
+    reply = OWN[name, stem][1] if (name, stem) in OWN else (FIXTURES / name / f"{stem}.reply.json").read_bytes()
+    whole = dialect.usage(reply)
     assert whole is not None
     assert tap.usage == whole
 
@@ -69,7 +100,7 @@ def test_a_stream_passes_as_it_came(name, stem, end):
 @ENDS
 def test_every_split(name, end):
     dialect = DIALECTS[name]
-    data = lines(min((stream_of(*one) for one in STREAMS if one[0] == name), key=len), end)
+    data = lines(shortest(name), end)
     expected = facts(run(dialect, [data])[0])
     for at in range(len(data)):
         tap, out = run(dialect, [data[:at], data[at:]])
@@ -90,7 +121,7 @@ def test_any_splits(which, places):
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_cut_stream_is_never_complete(name):
-    data = stream_of(*next(one for one in STREAMS if one == (name, "text")))
+    data = shortest(name)
     events = framing.events(data)
     for count in range(len(events) - 1):
         tap, out = run(DIALECTS[name], [b"".join(events[:count])])
@@ -100,7 +131,7 @@ def test_a_cut_stream_is_never_complete(name):
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_the_last_event_may_lack_its_empty_line(name):
-    data = stream_of(name, "text").rstrip(b"\r\n")
+    data = shortest(name).rstrip(b"\r\n")
     tap, out = run(DIALECTS[name], [data])
     assert (out, tap.complete) == (data, True)
 
@@ -117,7 +148,7 @@ def test_an_error_in_the_stream(name, file):
 )
 @pytest.mark.parametrize("name", DIALECTS)
 def test_what_cannot_be_read_passes_too(name, noise):
-    data = stream_of(name, "text").replace(b"\r\n", b"\n")
+    data = shortest(name).replace(b"\r\n", b"\n")
     tap, out = run(DIALECTS[name], [noise + data])
     assert out == noise + data
     assert facts(tap) == facts(run(DIALECTS[name], [data])[0])
@@ -148,6 +179,8 @@ class Scripted:
     """A reader that says what the data names."""
 
     def feed(self, name, data):
+        if data == b"deep":
+            raise RecursionError
         return SAYS[data]
 
     def end(self):
@@ -156,7 +189,7 @@ class Scripted:
 
 def test_usage_comes_in_pieces_and_the_last_word_of_each_counts():
     tap = PassingTap(Scripted())
-    for word in (b"start", b"in", b"text", b"out", b"more"):
+    for word in (b"start", b"in", b"deep", b"text", b"out", b"more"):
         tap.feed(b"data: %b\n\n" % word)
     assert tap.usage == Usage(input=7, cached=2, output=9, reasoning=4)
     assert tap.events == 2

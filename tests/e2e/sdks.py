@@ -242,8 +242,8 @@ class Anthropic:
     def whole(self, model: str, case: Case) -> Outcome:
         reply = self.sdk.messages.create(model=model, **self._request(case))
         outcome = Outcome(stop=(reply.stop_reason, reply.stop_sequence), complete=True)
-        usage = reply.usage
-        outcome.usage = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0)
+        if (usage := reply.usage) is not None:
+            outcome.usage = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0)
         for block in reply.content:
             if block.type == "text":
                 outcome.text += block.text
@@ -255,8 +255,8 @@ class Anthropic:
         outcome, calls, counted = Outcome(), {}, [0, 0, 0]
         for event in self.sdk.messages.create(model=model, stream=True, **self._request(case)):
             if event.type == "message_start":
-                usage = event.message.usage
-                counted[::2] = [usage.input_tokens, usage.cache_read_input_tokens or 0]
+                if (usage := event.message.usage) is not None:
+                    counted[::2] = [usage.input_tokens, usage.cache_read_input_tokens or 0]
             elif event.type == "content_block_start" and event.content_block.type == "tool_use":
                 calls[event.index] = [event.content_block.id, event.content_block.name, ""]
             elif event.type == "content_block_delta":
@@ -267,7 +267,7 @@ class Anthropic:
                 outcome.stop = (event.delta.stop_reason, event.delta.stop_sequence)
                 # Cumulative; the input is told again only by some.
                 usage = event.usage
-                told = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens)
+                told = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens) if usage else counted
                 counted = [new or old for new, old in zip(told, counted, strict=True)]
             outcome.complete = event.type == "message_stop"
         outcome.usage = tuple(counted)

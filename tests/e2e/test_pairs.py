@@ -6,6 +6,7 @@ twice: the mock in the SDK's own dialect, and the gateway, which asks the mock i
 
 import http.client
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from fastgw.dialects.registry import CODECS
 from tests.e2e.sdks import CLIENTS, PNG, Case, Client, Outcome, Refusal
-from tests.support import grammar_gemini, grammar_openai_responses
+from tests.support import grammar_anthropic_messages, grammar_gemini, grammar_openai_responses
 from tests.support.gateway import Mock, Node, start_node, unique
 from tests.support.grammar import chat_stream_problems
 
@@ -29,15 +30,12 @@ FAULTS = ("mock-cut-900", "mock-fin-1", "mock-fin-3", "mock-end-3", "mock-stream
 STATUSES = (400, 401, 404, 413, 429, 500, 503, 529)
 MODELS = ("mock-small", "mock-cached", "echo", "mock-nousage", *FAULTS, "mock-cut-250", "mock-stream-error-0",
           *(f"mock-error-{status}" for status in STATUSES))  # fmt: skip
-# Kinds of provider that speak one dialect of OpenAI's and no other, and those that have only a dialect of their own.
+# Kinds of provider that speak one dialect of OpenAI's and no other, so that the other is translated.
 SITE = """
 from fastgw import providers
-from fastgw.providers import anthropic, gemini
 from fastgw.providers.base import Provider
 
 for one in (
-    anthropic.PROVIDER,
-    gemini.PROVIDER,
     Provider(kind="pairs_chat", speaks={"openai_chat": "/chat/completions"}),
     Provider(kind="pairs_responses", speaks={"openai_responses": "/responses"}),
 ):
@@ -100,8 +98,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     site = directory / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     mock = Mock(directory)
-    node = start_node(directory, config(mock.url), key=KEY, env={"PYTHONPATH": str(site)})
+    node = start_node(directory, config(mock.url), key=KEY, env={"PYTHONPATH": path})
     try:
         yield World(node, mock)
     finally:
@@ -315,6 +314,7 @@ ENDS = {
 GRAMMARS: dict[str, Callable[[bytes], list[str]]] = {
     "openai_chat": lambda raw: chat_stream_problems(raw, usage_asked=True),
     "openai_responses": grammar_openai_responses.problems,
+    "anthropic_messages": grammar_anthropic_messages.stream_problems,
     "gemini": grammar_gemini.stream_problems,
 }
 
@@ -339,7 +339,8 @@ def test_a_stream_on_the_wire(pairs: World, client: str, upstream: str) -> None:
     headers, raw = raw_stream(pairs, client, f"{upstream}.mock-small", label)
     assert raw.count(ENDS[client]) == 1
     assert (headers["x-fastgw-provider"], headers["x-fastgw-target"]) == (upstream, f"{upstream}/mock-small")
-    if client in GRAMMARS:
+    if client != upstream:
+        # What is passed on as it came is the provider's own.
         assert GRAMMARS[client](raw) == []
     direct = pairs.directly(client, CASES["text"], True)
     assert isinstance(direct, Outcome)

@@ -6,6 +6,7 @@ import pytest
 
 from fastgw._core import fields
 from fastgw.dialects.openai import CHAT
+from fastgw.dialects.registry import GEMINI
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway import attempts
 from fastgw.plan.plan import Retry
@@ -205,6 +206,17 @@ async def test_a_provider_of_another_dialect_is_asked_in_its_own():
     assert whole
     assert call.translation.dropped == ["logit_bias"]
     assert call.chat is call.translation.chat
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_usage_is_asked_for_only_where_that_is_understood(asks):
+    way = Way("a", reply_of(stream=True))
+    way.translated, way.asks_usage = "openai_chat", asks
+    call = call_of(model=route_of(way), stream=True)
+    await attempts.send(call, GEMINI, fields.scan(b'{"contents":[{"parts":[{"text":"hi"}]}]}'))
+    sent = json.loads(way.pool.sent[0][1])
+    assert sent["stream"]
+    assert ("stream_options" in sent) == asks
 
 
 async def test_what_it_cannot_do_is_said_before_anyone_is_asked():

@@ -23,6 +23,14 @@ def test_what_is_served(prefix, path, op, dialect):
     assert (match.endpoint.op, match.endpoint.dialect, match.model) == (op, dialect, "")
 
 
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/anthropic/v1/messages"])
+def test_anthropics_messages(path):
+    match = routes.PROXIED[path]
+    assert (match.endpoint.op, match.endpoint.dialect, match.model) == ("chat", registry.ANTHROPIC, "")
+    assert match.endpoint.dialect.required == (b"model", b"messages", b"max_tokens")
+    assert routes.family(path) == "anthropic"
+
+
 def test_nothing_served_is_malformed():
     for path in (*routes.PROXIED, *routes.MODELS, routes.LIVE, routes.READY):
         assert not routes.malformed(path)
@@ -95,15 +103,6 @@ def test_a_model_in_a_path_can_be_read_in_one_way_only(name):
 def test_responses_errors_are_openais():
     assert routes.family(b"/v1/responses") == "openai"
     assert routes.family(b"/v1/responses/resp_1") == "openai"
-
-
-def test_anthropics_paths_once_its_dialect_is_there():
-    served = [b"/v1/messages" in routes.PROXIED, b"/anthropic/v1/messages" in routes.PROXIED]
-    assert served == ["anthropic_messages" in registry.CODECS] * 2
-    if served[0]:
-        match = routes.PROXIED[b"/v1/messages"]
-        assert match == routes.PROXIED[b"/anthropic/v1/messages"]
-        assert (match.endpoint.op, match.endpoint.dialect.name) == ("chat", "anthropic_messages")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from fastgw.plan.catalogue import Book, Catalogue, Entry
 from fastgw.plan.plan import Plan, Price
 from fastgw.plan.prices import MAX_PRICE, cost_nano, look_up
 from fastgw.plan.sources import Sources, load, watched
-from fastgw.providers import PROVIDERS, TRANSLATED
+from fastgw.providers import PROVIDERS
 from tests.plan.support import compiled, refused
 
 CATALOGUE = catalogue.load()
@@ -46,7 +46,7 @@ def test_it_says_where_it_comes_from():
 
 
 def test_every_kind_is_one_that_is_or_will_be_served():
-    assert set(CATALOGUE.models) <= {*PROVIDERS, *TRANSLATED, *LATER}
+    assert set(CATALOGUE.models) <= {*PROVIDERS, *LATER}
     assert set(catalogue.SAME) <= set(PROVIDERS)
     assert set(catalogue.SAME.values()) <= set(CATALOGUE.models)
 

@@ -204,10 +204,7 @@ def _tools(chat: Chat, target: Target, out: _RequestOut) -> None:
     allowed = chat.tool_choice.names if chat.tool_choice is not None and chat.tool_choice.mode != "none" else []
     one = chat.tool_choice is not None and chat.tool_choice.mode == "named" and len(allowed) == 1
     own = chat.origin == NAME
-    tools: list[_ToolOut | Raw] = []
-    for tool in chat.tools:
-        if not allowed or one or tool.name in allowed:
-            tools.append(_tool(tool, own=own))
+    tools = [_tool(tool, own=own) for tool in chat.tools if not allowed or one or tool.name in allowed]
     for other in chat.server_tools:
         if other.dialect == NAME:
             tools.append(other.raw)
@@ -371,7 +368,7 @@ def _sampling(chat: Chat, target: Target, out: _RequestOut) -> None:
 
 def _stop(chat: Chat, target: Target, out: _RequestOut) -> None:
     stops = chat.stop
-    if chat.origin != NAME and not all([one.strip() for one in stops]):
+    if chat.origin != NAME and not all(one.strip() for one in stops):
         target.give_up("stop", "the provider takes no sequence of white space alone")
         stops = [one for one in stops if one.strip()]
     if stops:

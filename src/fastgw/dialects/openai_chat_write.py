@@ -5,7 +5,8 @@
 `reasoning_content` and `reasoning_details` (thinking of earlier turns comes back), `extra_content` (calls' signatures),
 `reasoning` (OpenRouter's object with a budget), `tool_images` (images in tool results), `file_urls`, `top_k`,
 `max_tokens` (the old name of the limit, and the only one), `system_only` (no `developer` role), `prefix` (an assistant
-message at the end is to be continued), `many_stops` (more than four stop sequences).
+message at the end is to be continued), `many_stops` (more than four stop sequences); and what it does not take:
+`no_stream_options`.
 
 Hints whose loss changes no meaning (cache marks, thinking and citations of earlier turns, signatures, `is_error`) are
 left out without asking where the server has no place for them, and noted in `Target.dropped` all the same.
@@ -121,7 +122,9 @@ def write(chat: Chat, target: Target) -> bytes:
     if chat.reasoning is not None:
         _reasoning(chat.reasoning, target, out)
     if chat.stream:
-        out.stream, out.stream_options = True, _ASK_USAGE
+        out.stream = True
+        if "no_stream_options" not in target.features:
+            out.stream_options = _ASK_USAGE
     rest = _extra(chat, target, out) if chat.extra or chat.hints else None
     body = _encode(out)
     return body[:-1] + b"," + _encode(rest)[1:] if rest else body
@@ -184,7 +187,7 @@ def _extra(chat: Chat, target: Target, out: _RequestOut) -> dict[str, Raw]:
         out.tool_choice = given["tool_choice"]
     if "response_format" in given:
         out.response_format = given["response_format"]
-    if chat.stream and "stream_options" in given:
+    if chat.stream and "stream_options" in given and "no_stream_options" not in target.features:
         options = wire.read_raws(given["stream_options"])
         out.stream_options = Raw(_encode({**options, "include_usage": True}))
     return {name: raw for name, raw in given.items() if name not in _PLACED}

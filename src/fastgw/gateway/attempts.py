@@ -23,6 +23,7 @@ from fastgw.upstream.route import Way
 
 NOT_SENT = frozenset({"connect", "queue_full", "queue_timeout"})
 OUR_FAULT = frozenset({401, 403})
+NO_STREAM_OPTIONS = frozenset({"no_stream_options"})
 
 
 async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
@@ -89,7 +90,8 @@ def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, mode
     if call.chat is None:
         call.chat = read_chat(client, body.replace({}), model=call.model_name, stream=call.stream)
     translation = call.translation = Translation(client, spoken, call.chat)
-    return translation.request(Target(model, max_output=way.max_output, drop=way.drop))
+    features = frozenset() if way.asks_usage else NO_STREAM_OPTIONS
+    return translation.request(Target(model, max_output=way.max_output, drop=way.drop, features=features))
 
 
 def _may_retry(error: UpstreamError, retry: Retry) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fastgw.dialects import openai
 from fastgw.dialects.base import Dialect
-from fastgw.dialects.registry import GEMINI, RESPONSES
+from fastgw.dialects.registry import ANTHROPIC, GEMINI, RESPONSES
 
 PLAIN = re.compile(rb"/[A-Za-z0-9._~!$&'()*+,=:@-]+(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
 GENERATE = re.compile(
@@ -42,6 +42,7 @@ _GENERATE = Endpoint("chat", GEMINI)
 PROXIED: dict[bytes, Match] = {
     prefix + b"/v1/" + path: Match(endpoint) for path, endpoint in _OPERATIONS.items() for prefix in (b"", b"/openai")
 }
+PROXIED |= dict.fromkeys((b"/v1/messages", b"/anthropic/v1/messages"), Match(Endpoint("chat", ANTHROPIC)))
 MODELS = (b"/v1/models", b"/openai/v1/models")
 LIVE, READY = b"/health/live", b"/health/ready"
 

@@ -1,17 +1,23 @@
 """Vendors, as data: where a vendor is, which dialects it speaks and how it wants to be asked.
 
 A vendor of the OpenAI-compatible field is a row in `compatible.py`; one with a dialect or a credential of its own is a
-file with a `PROVIDER`. `PROVIDERS` are the kinds a config may name. `TRANSLATED` are those that speak no dialect of
-OpenAI: served only through a translation.
+file with a `PROVIDER`. `PROVIDERS` are the kinds a config may name.
 """
 
 from fastgw.providers import anthropic, azure, compatible, gemini, openai, openai_compatible
 from fastgw.providers.base import Provider
 
 PROVIDERS: dict[str, Provider] = {
-    one.kind: one for one in (openai.PROVIDER, azure.PROVIDER, openai_compatible.PROVIDER, *compatible.ROWS)
+    one.kind: one
+    for one in (
+        openai.PROVIDER,
+        azure.PROVIDER,
+        anthropic.PROVIDER,
+        gemini.PROVIDER,
+        openai_compatible.PROVIDER,
+        *compatible.ROWS,
+    )
 }
-TRANSLATED: dict[str, Provider] = {module.PROVIDER.kind: module.PROVIDER for module in (anthropic, gemini)}
 
 
 def list_providers() -> list[Provider]:

@@ -1,0 +1,351 @@
+"""Writing a stream of Anthropic's Messages API, by its grammar: see `anthropic_messages_stream`.
+
+Blocks are never interleaved, while another dialect may tell several calls at once: one call is open, and those begun
+after it wait until its arguments are complete. A signature ends a thinking block; one without gets an empty one, as in
+a whole reply. Arguments that do not begin as an object are held back and wrapped as `anthropic_messages_parts` tells.
+Usage stands in `message_delta`, all of it; in `message_start` what is known before the first content. A text after a
+citation begins a block of its own; a citation with no text before it is left out. Only the first choice is written.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from fastgw.call import Usage
+from fastgw.dialects import anthropic_messages_errors as errors
+from fastgw.dialects.anthropic_messages_parts import (
+    CALL_SIGNATURE,
+    ENVELOPE,
+    NAME,
+    RAW_ARGUMENTS,
+    TEXT_SIGNATURE,
+    RedactedOut,
+    is_object,
+)
+from fastgw.dialects.anthropic_messages_reply import TIERS, UsageOut, reason_of, usage_out
+from fastgw.dialects.gemini_wire import one_line
+from fastgw.dialects.hub import (
+    CitationDelta,
+    Event,
+    Fail,
+    OpaqueDelta,
+    Problem,
+    RefusalDelta,
+    Start,
+    Stop,
+    TextDelta,
+    ThinkDelta,
+    ToolDelta,
+    ToolStart,
+    UsageSeen,
+    merge_usage,
+)
+from fastgw.errors import GatewayError
+
+MAX_ARGUMENTS = 8 * 1024 * 1024
+
+_encode = msgspec.json.encode
+_read_raws = msgspec.json.Decoder(dict[str, Raw]).decode
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
+_START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":'
+_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+_END = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+class _MessageOut(Struct, tag_field="type", tag="message"):
+    id: str
+    role: str
+    model: str
+    content: list[Raw]
+    stop_reason: None
+    stop_sequence: None
+    usage: UsageOut
+
+
+class _StartOut(Struct, tag_field="type", tag="message_start"):
+    message: _MessageOut
+
+
+class _EndedOut(Struct):
+    stop_reason: str
+    stop_sequence: str | None
+    stop_details: Raw | UnsetType = UNSET
+    container: Raw | UnsetType = UNSET
+
+
+class _DeltaOut(Struct, tag_field="type", tag="message_delta"):
+    delta: _EndedOut
+    usage: UsageOut
+
+
+class _UseOut(Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: dict[str, Raw]
+
+
+class _Call:
+    """A call that is open or waits. `said`: its arguments so far; `plain`: they begin as an object, and were sent."""
+
+    __slots__ = ("plain", "said", "size", "start")
+
+    def __init__(self, start: ToolStart) -> None:
+        self.start = start
+        self.said: list[str] = []
+        self.size = 0
+        self.plain = False
+
+    def add(self, fragment: str) -> None:
+        """More of the arguments. Raises ValueError for arguments without end."""
+        self.size += len(fragment)
+        if self.size > MAX_ARGUMENTS:
+            raise ValueError("the arguments of a call are larger than 8 MiB")
+        self.said.append(fragment)
+
+    def text(self) -> str:
+        """The arguments so far."""
+        return "".join(self.said)
+
+
+class MessagesWriter:
+    """Writes one stream to a client. `_kind`: that of the open block, "" for none; `_cited`: it ends in a citation."""
+
+    __slots__ = (
+        "_begun", "_call", "_called", "_cited", "_envelope", "_head", "_index", "_kind", "_model", "_over", "_start",
+        "_stop", "_usage", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._start = Start()
+        self._begun = False
+        self._over = False
+        self._index = 0
+        self._kind = ""
+        self._cited = False
+        self._head = b""
+        self._call: _Call | None = None
+        self._waiting: list[_Call] = []
+        self._called = False
+        self._stop: Stop | None = None
+        self._usage: Usage | None = None
+        self._envelope: dict[str, Raw] = {}
+
+    def feed(self, event: Event) -> bytes:
+        """See `codec.Writer.feed`."""
+        if self._over:
+            return b""
+        if type(event) is TextDelta:
+            if self._kind == "text" and not self._cited and event.signature is None and event.choice == 0:
+                return self._head + b'"text_delta","text":' + _encode(event.text) + b"}}\n\n" if event.text else b""
+            return self._text(event.text, event.signature) if event.choice == 0 else b""
+        write = _WRITERS.get(type(event))
+        if write is None or getattr(event, "choice", 0) != 0:
+            return b""
+        return write(self, event)  # type: ignore[no-any-return]
+
+    def end(self) -> bytes:
+        """Close what is open, then `message_delta` with reason and usage, then `message_stop`."""
+        if self._over:
+            return b""
+        out = self._begin() + self._flush() + self._close()
+        self._over = True
+        stop = self._stop or Stop("stop")
+        ended = _EndedOut(reason_of(stop.reason, stop.native, stop.sequence, self._called), stop.sequence)
+        for kind, raw in self._envelope.items():
+            setattr(ended, kind, raw)
+        delta = _encode(_DeltaOut(ended, usage_out(self._usage)))
+        return out + b"event: message_delta\ndata: " + delta + b"\n\n" + _END
+
+    def fail(self, error: GatewayError | Problem, call_id: str) -> bytes:
+        """`event: error`; nothing follows it."""
+        if self._over:
+            return b""
+        self._over = True
+        return errors.event(error, call_id)
+
+    def _begin(self) -> bytes:
+        """`message_start`, once: as late as can be, for the usage that is known by then."""
+        if self._begun:
+            return b""
+        self._begun = True
+        start = self._start
+        usage = usage_out(self._usage)
+        usage.service_tier = TIERS.get(start.service_tier or "", UNSET)
+        message = _MessageOut(start.id, "assistant", start.model or self._model, [], None, None, usage)
+        return b"event: message_start\ndata: " + _encode(_StartOut(message)) + b"\n\n"
+
+    def _open(self, kind: str, block: bytes) -> bytes:
+        """Begin a block, behind the end of the one before it."""
+        out = self._begin() + self._close()
+        self._kind = kind
+        self._cited = False
+        self._head = _DELTA % self._index + b'{"type":'
+        return out + _START % self._index + block + b"}\n\n"
+
+    def _close(self) -> bytes:
+        """End the open block, a call's with all of its arguments."""
+        kind, self._kind = self._kind, ""
+        if not kind:
+            return b""
+        out = b""
+        if kind == "thinking":
+            out = self._head + b'"signature_delta","signature":""}}\n\n'
+        elif kind == "tool_use" and self._call is not None:
+            call, self._call = self._call, None
+            text = call.text()
+            if not call.plain and text.strip():
+                out = self._fragment(text if is_object(text.encode()) else _encode({RAW_ARGUMENTS: text}).decode())
+        out += _STOP % self._index
+        self._index += 1
+        return out
+
+    # --- text and thinking
+
+    def _text(self, text: str, signature: str | None = None) -> bytes:
+        out = b""
+        if text:
+            out = self._flush()
+            if self._kind != "text" or self._cited:
+                out += self._open("text", b'{"type":"text","text":""}')
+            out += self._head + b'"text_delta","text":' + _encode(text) + b"}}\n\n"
+        if signature is not None:
+            if not out and self._kind != "text":
+                out += self._flush() + self._open("text", b'{"type":"text","text":""}')
+            out += self._open("redacted_thinking", _encode(RedactedOut(TEXT_SIGNATURE + signature))) + self._close()
+        return out
+
+    def _refusal(self, event: RefusalDelta) -> bytes:
+        return self._text(event.text)
+
+    def _cite(self, event: CitationDelta) -> bytes:
+        if self._kind != "text":
+            return b""
+        self._cited = True
+        return self._head + b'"citations_delta","citation":' + one_line(event.raw) + b"}}\n\n"
+
+    def _think(self, event: ThinkDelta) -> bytes:
+        if event.redacted is not None:
+            redacted = self._flush() + self._open("redacted_thinking", _encode(RedactedOut(event.redacted)))
+            return redacted + self._close()
+        if not event.text and event.signature is None:
+            return b""
+        out = b""
+        if self._kind != "thinking":
+            out = self._flush() + self._open("thinking", b'{"type":"thinking","thinking":"","signature":""}')
+        if event.text:
+            out += self._head + b'"thinking_delta","thinking":' + _encode(event.text) + b"}}\n\n"
+        if event.signature is not None:
+            out += self._head + b'"signature_delta","signature":' + _encode(event.signature) + b"}}\n\n"
+            self._kind = "signed"
+            out += self._close()
+        return out
+
+    # --- calls
+
+    def _tool_start(self, event: ToolStart) -> bytes:
+        self._called = True
+        call = _Call(event)
+        if self._call is not None and not self._complete(self._call):
+            self._waiting.append(call)
+            return b""
+        return self._open_call(call)
+
+    def _complete(self, call: _Call) -> bool:
+        return bool(call.said) and is_object(call.text().encode())
+
+    def _open_call(self, call: _Call) -> bytes:
+        start, out = call.start, b""
+        if start.signature is not None:
+            out = self._open("redacted_thinking", _encode(RedactedOut(CALL_SIGNATURE + start.signature)))
+        out += self._open("tool_use", _encode(_UseOut(start.id, start.name, {})))
+        self._call = call
+        return out + self._speak(call.text()) if call.said else out
+
+    def _tool_delta(self, event: ToolDelta) -> bytes:
+        if not event.fragment:
+            return b""
+        call = self._call
+        if call is None or call.start.index != event.index:
+            for one in self._waiting:
+                if one.start.index == event.index:
+                    one.add(event.fragment)
+            return b""
+        call.add(event.fragment)
+        out = self._speak(event.fragment)
+        while self._waiting and self._call is not None and self._complete(self._call):
+            out += self._open_call(self._waiting.pop(0))
+        return out
+
+    def _speak(self, fragment: str) -> bytes:
+        """Send more of the open call's arguments once it is clear that they are an object's."""
+        call = self._call
+        if call is None:
+            return b""
+        if not call.plain:
+            fragment = call.text()
+            if not fragment.lstrip().startswith("{"):
+                return b""
+            call.plain = True
+        return self._fragment(fragment)
+
+    def _fragment(self, text: str) -> bytes:
+        return self._head + b'"input_json_delta","partial_json":' + _encode(text) + b"}}\n\n"
+
+    def _flush(self) -> bytes:
+        """Every call that waits, complete or not: what comes next is no call."""
+        out = b""
+        while self._waiting:
+            out += self._open_call(self._waiting.pop(0))
+        return out
+
+    # --- the rest
+
+    def _started(self, event: Start) -> bytes:
+        if not self._begun:
+            self._start = event
+        return b""
+
+    def _opaque(self, event: OpaqueDelta) -> bytes:
+        """A frame of a block of Anthropic's own tools, with its place in this stream."""
+        if event.dialect != NAME:
+            return b""
+        if event.kind in ENVELOPE:
+            self._envelope[event.kind] = Raw(one_line(event.raw))
+            return b""
+        out = b""
+        if event.kind == "content_block_start":
+            out = self._begin() + self._flush() + self._close()
+        frame = _read_raws(one_line(event.raw)) | {"index": Raw(b"%d" % self._index)}
+        if event.kind == "content_block_stop":
+            self._index += 1
+        return out + b"event: " + event.kind.encode() + b"\ndata: " + _encode(frame) + b"\n\n"
+
+    def _stopped(self, event: Stop) -> bytes:
+        if event.reason == "error":
+            said = f"the model's answer ended in an error ({event.native or 'no reason given'})"
+            return self.fail(Problem("server", 502, said), "")
+        self._stop = self._stop or event
+        return self._begin() + self._flush() + self._close()
+
+    def _usage_seen(self, event: UsageSeen) -> bytes:
+        self._usage = merge_usage(self._usage, event.usage)
+        return b""
+
+    def _fail(self, event: Fail) -> bytes:
+        return self.fail(event.problem, "")
+
+
+_WRITERS: dict[type, Any] = {
+    Start: MessagesWriter._started,
+    RefusalDelta: MessagesWriter._refusal,
+    ThinkDelta: MessagesWriter._think,
+    ToolStart: MessagesWriter._tool_start,
+    ToolDelta: MessagesWriter._tool_delta,
+    CitationDelta: MessagesWriter._cite,
+    OpaqueDelta: MessagesWriter._opaque,
+    Stop: MessagesWriter._stopped,
+    UsageSeen: MessagesWriter._usage_seen,
+    Fail: MessagesWriter._fail,
+}
