@@ -167,7 +167,20 @@ def test_finding_a_model_by_its_name(client):
     }
 
 
-@pytest.mark.parametrize("name", ["openai/a\r\nb", "openai/\x00", "gpt\u00e9", "x" * (MAX_NAME + 1), "\u2028"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai/..",
+        "openai/./x",
+        "openai/a//b",
+        "../x",
+        "openai/a\r\nb",
+        "openai/\x00",
+        "gpt\u00e9",
+        "x" * (MAX_NAME + 1),
+        "\u2028",
+    ],
+)
 def test_a_name_that_could_do_harm_matches_no_wildcard(client, name):
     wild = {key: Model(key, (Target("openai/*", "openai", ""),)) for key in ("openai", "*")}
     assert Routes(plan_of([upstream("openai")], [], wild), client).find(name) is None

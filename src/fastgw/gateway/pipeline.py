@@ -151,6 +151,10 @@ class Pipeline:
         options, dialect = call.live.options, match.endpoint.dialect
         if scan.content_type not in JSON_TYPES:
             raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
+        if match.stream and b"alt=sse" not in call.exchange.query.split(b"&"):
+            raise GatewayError(
+                "bad_request", "A stream is sent as server-sent events only: add `?alt=sse` to the path."
+            )
         call.body_deadline = body_deadline(options, call.started, scan.content_length)
         raw = await call.exchange.body(scan.content_length, options.max_body)
         call.body_deadline = 0.0
@@ -250,7 +254,7 @@ class Pipeline:
         raise GatewayError(
             "endpoint_not_enabled",
             f"{exchange.method} on this path is not served here. Served are /v1/chat/completions, /v1/completions, "
-            "/v1/embeddings and /v1/models.",
+            "/v1/embeddings, /v1/responses, /v1/messages, /v1beta/models/{model}:generateContent and /v1/models.",
         )
 
     def _model(self, call: Call, name: str) -> bytes:

@@ -153,7 +153,7 @@ class _Compiler:
             auth_header=kind.auth_header if one.api_key else "",
             auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if one.api_key else "",
             headers={**kind.headers, **one.headers},
-            allow=tuple(header.lower() for header in one.allow_headers),
+            allow=(*kind.allow, *(header.lower() for header in one.allow_headers)),
             region=one.region,
         )
 

@@ -12,4 +12,5 @@ PROVIDER = Provider(
     headers={"anthropic-version": "2023-06-01"},
     title="Anthropic",
     docs="https://platform.claude.com/docs/en/api/messages",
+    allow=("anthropic-beta",),
 )

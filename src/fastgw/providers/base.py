@@ -11,7 +11,7 @@ class Provider(Struct, frozen=True):
     when `stream_options` asks for it (others refuse that field, and tell it anyway). `auth_header` with `auth_scheme`
     (say `Bearer`) carries the credential. `key_env` is the variable that switches the vendor on when fastgw starts from
     the environment alone. `tested`: there is a recorded fixture of it, or a server that was asked. `title`, `docs` and
-    `note` (a limit that is known) are for docs/providers.md.
+    `note` (a limit that is known) are for docs/providers.md. `allow`: request headers of its own dialect that travel.
     """
 
     kind: str
@@ -25,6 +25,7 @@ class Provider(Struct, frozen=True):
     headers: dict[str, str] = {}
     stream_speaks: dict[str, str] = {}
     asks_usage: bool = True
+    allow: tuple[str, ...] = ()
     tested: bool = False
     title: str = ""
     docs: str = ""

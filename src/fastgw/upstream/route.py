@@ -15,6 +15,8 @@ HEAD = (
     "accept-encoding: identity\r\ncontent-type: application/json\r\n"
 )
 MAX_NAME = 256
+DOTS = frozenset({".", "..", ""})
+"""Segments that would change a path the name becomes part of."""
 NO_PRICES: Mapping[str, Price] = {}
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
 FORWARDED_PREFIXES = (b"x-stainless-",)
@@ -130,6 +132,8 @@ class Routes:
             return route, ""
         # What goes into a path, a header and a record must be harmless in all of them.
         if not self.wildcards or len(name) > MAX_NAME or not name.isascii() or not name.isprintable():
+            return None
+        if DOTS & set(name.split("/")):
             return None
         prefix, slash, rest = name.partition("/")
         if slash and rest and (route := self.wildcards.get(prefix)) is not None:
