@@ -154,6 +154,14 @@ def test_calls_told_at_once_are_written_one_after_the_other():
     assert found == [("a", '{"x":1}'), ("b", '{"y":2}'), ("c", "{}")]
 
 
+def test_arguments_that_come_too_late_are_not_lost_in_silence():
+    writer = CODEC.writer(model="m", stream_usage=False)
+    for event in (hub.Start(), hub.ToolStart(0, "a", "f"), hub.TextDelta("x"), hub.ToolDelta(0, "\n")):
+        writer.feed(event)
+    with pytest.raises(ValueError, match="behind its end"):
+        writer.feed(hub.ToolDelta(0, "{}"))
+
+
 @pytest.mark.parametrize("arguments", ["[1]", "nonsense", '"x"'])
 def test_arguments_that_are_no_object_are_wrapped(arguments):
     reply = hub.Reply("i", "m", [hub.Choice([hub.ToolCall("a", "f", arguments)], "tool_calls")])

@@ -268,9 +268,12 @@ class MessagesWriter:
             return b""
         call = self._call
         if call is None or call.start.index != event.index:
-            for one in self._waiting:
-                if one.start.index == event.index:
-                    one.add(event.fragment)
+            one = next((one for one in self._waiting if one.start.index == event.index), None)
+            if one is not None:
+                one.add(event.fragment)
+            elif event.fragment.strip():
+                # Its block is closed: without these the call would be another one than the model made.
+                raise ValueError("arguments of a call go on behind its end")
             return b""
         call.add(event.fragment)
         out = self._speak(event.fragment)
