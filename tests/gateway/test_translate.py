@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgw.call import Usage
-from fastgw.dialects import framing
+from fastgw.dialects import framing, openai
 from fastgw.dialects.hub import (
     Chat,
     Choice,
@@ -331,3 +331,17 @@ def test_usage_is_streamed_to_those_who_ask():
         assert (b'"prompt_tokens":3' in out) == asked
         assert out.endswith(b"data: [DONE]\n\n")
         assert tap.usage == Usage(3, 2)
+
+
+def test_a_translated_stream_tells_its_cost_and_a_time():
+    """Gemini tells no time, and the cost is the gateway's own to tell."""
+    frame = b'data: {"candidates":[{"content":{"parts":[{"text":"hi"}]},"finishReason":"STOP"}],'
+    frame += b'"usageMetadata":{"promptTokenCount":2,"candidatesTokenCount":1,"totalTokenCount":3}}\r\n\r\n'
+    price = openai.CHAT.tap(wants_usage=True, cost=lambda usage: usage.input + usage.output)
+    writer = CODECS["openai_chat"].writer(model="m", stream_usage=True)
+    tap = TranslatingTap(CODECS["gemini"].reader(), writer, "req_1", 1_700_000_000, price.feed)
+    out = tap.feed(frame) + tap.finish()
+    chunks = [json.loads(line[6:]) for line in out.split(b"\n\n") if line and b"[DONE]" not in line]
+    assert {chunk["created"] for chunk in chunks} == {1_700_000_000}
+    assert chunks[-1]["usage"]["cost"] == 3e-9
+    assert out.endswith(b"data: [DONE]\n\n")

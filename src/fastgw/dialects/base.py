@@ -42,6 +42,8 @@ class Dialect(Protocol):
     name: str
     streams: bool
     """Whether the format has a streamed form."""
+    tells_cost: bool
+    """Whether a stream's usage carries what it cost."""
     required: tuple[bytes, ...]
     """Fields without which a request is refused before anyone is asked."""
 

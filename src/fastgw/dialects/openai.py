@@ -182,6 +182,8 @@ def _dollars(nano: int) -> bytes:
 class OpenAIDialect:
     """One of OpenAI's operations on text; they differ in what they require and whether they stream."""
 
+    tells_cost = True
+
     def __init__(self, name: str, required: tuple[bytes, ...], *, streams: bool) -> None:
         self.name = name
         self.required = required

@@ -87,6 +87,7 @@ class PassingDialect:
     """The pass-through half of a dialect that has a codec. See `base.Dialect`."""
 
     streams = True
+    tells_cost = False
 
     def __init__(self, codec: Codec, family: str, required: tuple[bytes, ...]) -> None:
         self.name = codec.name

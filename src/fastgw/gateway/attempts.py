@@ -6,7 +6,7 @@ Only while nothing has reached the client; each target is asked once. What count
 
 from asyncio import CancelledError
 from random import random
-from time import monotonic
+from time import monotonic, time
 
 from fastgw._core import fields, headers
 from fastgw.call import Call
@@ -89,7 +89,7 @@ def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, mode
         )
     if call.chat is None:
         call.chat = read_chat(client, body.replace({}), model=call.model_name, stream=call.stream)
-    translation = call.translation = Translation(client, spoken, call.chat)
+    translation = call.translation = Translation(client, spoken, call.chat, int(time()))
     features = frozenset() if way.asks_usage else NO_STREAM_OPTIONS
     return translation.request(Target(model, max_output=way.max_output, drop=way.drop, features=features))
 

@@ -113,11 +113,11 @@ class Pipeline:
             reply.body = await reply.rest(MAX_UNSTREAMED)
             await self._respond(call, *relay.whole(call, dialect, reply))
             return
-        tap: Tap
+        wants_usage = dialect.wants_usage(body)
+        tap: Tap = dialect.tap(wants_usage=wants_usage, cost=lambda usage: relay.price_of(call, usage))
         if call.translation is not None:
-            tap = call.translation.tap(call.model_name, call.id)
-        else:
-            tap = dialect.tap(wants_usage=dialect.wants_usage(body), cost=lambda usage: relay.price_of(call, usage))
+            tell_cost = tap.feed if dialect.tells_cost and wants_usage else None
+            tap = call.translation.tap(call.model_name, call.id, tell_cost)
         try:
             await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
         except EarlyFailure as failure:

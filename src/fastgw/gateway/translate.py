@@ -4,7 +4,7 @@ A `Translation` belongs to one attempt. Its tap has the shape of a pass-through'
 relay does not know which of the two it serves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastgw.call import Usage
 from fastgw.dialects import framing
@@ -25,6 +25,9 @@ from fastgw.dialects.hub import (
 )
 from fastgw.errors import GatewayError, UpstreamError
 
+Edit = Callable[[bytes], bytes]
+"""A last edit of complete frames."""
+
 QUIET = frozenset({Start, UsageSeen, Done, Fail})
 UNREADABLE = (ValueError, RecursionError)
 """What decoding raises for what is not JSON of its dialect; the latter for what is nested without end."""
@@ -44,9 +47,24 @@ class TranslatingTap:
     What comes before the first content is held back, so that a stream that opens with an error is answered with one.
     """
 
-    __slots__ = ("_call_id", "_ended", "_held", "_reader", "_tail", "_writer", "complete", "events", "failed", "usage")
+    __slots__ = (
+        "_call_id",
+        "_created",
+        "_edit",
+        "_ended",
+        "_held",
+        "_reader",
+        "_tail",
+        "_writer",
+        "complete",
+        "events",
+        "failed",
+        "usage",
+    )
 
-    def __init__(self, reader: Reader, writer: Writer, call_id: str) -> None:
+    def __init__(
+        self, reader: Reader, writer: Writer, call_id: str, created: int = 0, edit: Edit | None = None
+    ) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.failed = False
@@ -54,6 +72,8 @@ class TranslatingTap:
         self._reader = reader
         self._writer = writer
         self._call_id = call_id
+        self._created = created
+        self._edit = edit
         self._tail = b""
         self._held: bytes | None = b""
         self._ended = False
@@ -77,13 +97,12 @@ class TranslatingTap:
         if self.complete and not self.failed and not self._ended:
             self._ended = True
             out += self._writer.end()
-        if self._held is None:
-            return out
-        if not self.events and not self.complete:
-            self._held += out
-            return b""
-        held, self._held = self._held, None
-        return held + out
+        if self._held is not None:
+            if not self.events and not self.complete:
+                self._held += out
+                return b""
+            out, self._held = self._held + out, None
+        return self._edit(out) if self._edit is not None and out else out
 
     def finish(self) -> bytes:
         """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
@@ -113,6 +132,9 @@ class TranslatingTap:
             return b""
         if kind not in QUIET:
             self.events += 1
+        elif isinstance(event, Start):
+            event.created = event.created or self._created
+            event.id = event.id or self._call_id
         elif isinstance(event, UsageSeen):
             self.usage = merge_usage(self.usage, event.usage)
             if self.failed or self._ended:
@@ -130,15 +152,19 @@ class TranslatingTap:
 
 
 class Translation:
-    """From `client` to `upstream` and back, for one call."""
+    """From `client` to `upstream` and back, for one call.
 
-    __slots__ = ("_client", "_tap", "_upstream", "chat", "dropped")
+    `created` (seconds since the epoch) stands in where a provider tells no time.
+    """
 
-    def __init__(self, client: Codec, upstream: Codec, chat: Chat) -> None:
+    __slots__ = ("_client", "_created", "_tap", "_upstream", "chat", "dropped")
+
+    def __init__(self, client: Codec, upstream: Codec, chat: Chat, created: int = 0) -> None:
         self.chat = chat
         self.dropped: list[str] = []
         self._client = client
         self._upstream = upstream
+        self._created = created
         self._tap: TranslatingTap | None = None
 
     def request(self, target: Target) -> bytes:
@@ -171,12 +197,13 @@ class Translation:
                 reason="invalid",
                 sent=True,
             ) from None
+        reply.created = reply.created or self._created
         return self._client.write_reply(reply, model=model), reply.usage
 
-    def tap(self, model: str, call_id: str) -> TranslatingTap:
-        """A tap for one stream."""
+    def tap(self, model: str, call_id: str, edit: Edit | None = None) -> TranslatingTap:
+        """A tap for one stream; `edit` sees the client's frames last."""
         writer = self._client.writer(model=model, stream_usage=self.chat.stream_usage)
-        self._tap = TranslatingTap(self._upstream.reader(), writer, call_id)
+        self._tap = TranslatingTap(self._upstream.reader(), writer, call_id, self._created, edit)
         return self._tap
 
     def fail(self, error: GatewayError, call_id: str) -> bytes:
