@@ -73,6 +73,7 @@ def test_what_a_request_says():
         ({"messages": []}, "messages"),
         ({"model": None}, "model"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0].source"),
@@ -133,6 +134,56 @@ def test_system_messages_are_hoisted_or_stay():
     body = sent(asked, hub.Target("up", mid_system=True))
     assert body["system"] == "a"
     assert [one["role"] for one in body["messages"]] == ["user", "system", "user"]
+
+
+def system(text):
+    return hub.Turn("system", [hub.Text(text)])
+
+
+def test_a_system_message_does_not_part_the_results_of_a_turn():
+    two = hub.Turn("assistant", [CALL, hub.ToolCall("c2", "f", "{}")])
+    last = hub.Turn("user", [hub.ToolResult("c2", [hub.Text("r2")])])
+    body = sent(chat(user("q"), two, RESULT, system("S"), last, user("more")), hub.Target("up", mid_system=True))
+    assert [one["role"] for one in body["messages"]] == ["user", "assistant", "user", "system", "user"]
+    assert [one["tool_use_id"] for one in body["messages"][2]["content"]] == ["c1", "c2"]
+    assert body["messages"][3]["content"] == "S"
+
+
+@pytest.mark.parametrize(
+    ("turns", "roles", "hoisted"),
+    [
+        ([hub.Turn("assistant", [hub.Text("x")]), system("S"), user("q2")], "user assistant user system", None),
+        ([hub.Turn("assistant", [CALL]), system("S"), RESULT], "user assistant user system", None),
+        ([system("S"), hub.Turn("assistant", [hub.Text("x")])], "user system assistant", None),
+        ([hub.Turn("assistant", [hub.Text("x")]), system("S")], "user assistant", "S"),
+        ([hub.Turn("assistant", [CALL]), system("S"), system("T"), RESULT], "user assistant user system", None),
+    ],
+)
+def test_a_system_message_stands_behind_the_user_s_or_above_all(turns, roles, hoisted):
+    body = sent(chat(user("q"), *turns), hub.Target("up", mid_system=True))
+    assert " ".join(one["role"] for one in body["messages"]) == roles
+    assert body.get("system") == hoisted
+
+
+def test_thinking_between_tools_goes_through():
+    seen = read(thinking={"type": "between_tools"})
+    assert seen.reasoning.native == "between_tools"
+    assert sent(seen)["thinking"] == {"type": "between_tools"}
+
+
+def test_what_is_no_unicode_is_named():
+    block = b'{"type":"tool_use","id":"a","name":"f","input":{"x":"\xff"}}'
+    body = b'{"model":"m","max_tokens":1,"messages":[{"role":"assistant","content":[' + block + b"]}]}"
+    with pytest.raises(hub.Invalid) as invalid:
+        CODEC.read_request(body)
+    assert invalid.value.field == "messages[0].content[0].input"
+    turn = hub.Turn("assistant", [hub.ToolCall("c1", "f", '{"a":"\ud800"}')])
+    with pytest.raises(hub.Unsupported) as unsupported:
+        CODEC.write_request(chat(user("q"), turn), hub.Target("up"))
+    assert unsupported.value.field == "messages.tool_calls.function.arguments"
+    with pytest.raises(hub.Unsupported) as unsupported:
+        CODEC.write_request(chat(user("\ud800")), hub.Target("up"))
+    assert unsupported.value.field == "messages"
 
 
 def test_a_system_message_alone_is_the_user_s():

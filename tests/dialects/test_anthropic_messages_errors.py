@@ -56,9 +56,18 @@ def test_what_is_written_is_read_again(cause):
         assert (status, back.cause) == (502, "server")
         assert "what happened" not in raw.decode()
         return
-    assert (back.message, bytes(back.code), back.param) == ("what happened", b"7", "p")
+    told = "prompt is too long: what happened" if cause == "context_length" else "what happened"
+    assert (back.message, bytes(back.code), back.param) == (told, b"7", "p")
     same = back.cause == cause
-    assert same or cause in ("context_length", "content_filter")
+    assert same or cause == "content_filter"
+
+
+def test_clients_are_told_of_a_long_prompt_in_the_words_they_look_for():
+    said = "prompt is too long: 300000 tokens > 200000 maximum"
+    for message, told in ((said, said), ("context of 8192 tokens", "prompt is too long: context of 8192 tokens")):
+        status, raw = CODEC.write_problem(hub.Problem("context_length", 400, message), "c")
+        assert json.loads(raw)["error"]["message"] == told
+        assert CODEC.read_error(status, {}, raw).message == message
 
 
 def test_the_status_is_that_of_the_type():

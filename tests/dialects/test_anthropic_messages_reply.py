@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from fastgw.call import Usage
-from fastgw.dialects import framing, hub
+from fastgw.dialects import anthropic_messages_writer, framing, hub
 from fastgw.dialects.anthropic_messages import CODEC
 from fastgw.errors import GatewayError
 from tests.dialects.hub_values import TEXT, calls, events_of, gather, merged, usages
@@ -154,12 +154,68 @@ def test_calls_told_at_once_are_written_one_after_the_other():
     assert found == [("a", '{"x":1}'), ("b", '{"y":2}'), ("c", "{}")]
 
 
-def test_arguments_that_come_too_late_are_not_lost_in_silence():
+def test_what_comes_amid_a_call_waits_for_its_end():
     writer = CODEC.writer(model="m", stream_usage=False)
-    for event in (hub.Start(), hub.ToolStart(0, "a", "f"), hub.TextDelta("x"), hub.ToolDelta(0, "\n")):
+    raw = writer.feed(hub.Start()) + writer.feed(hub.ToolStart(0, "a", "f"))
+    later = [
+        hub.TextDelta("x"), hub.ToolDelta(0, '{"x":{}'), hub.ThinkDelta("t", "s"), hub.ToolStart(1, "b", "g"),
+        hub.TextDelta("y"), hub.ToolDelta(1, '{"y"'),
+    ]  # fmt: skip
+    raw += b"".join(writer.feed(event) for event in later)
+    assert b"text_delta" not in raw
+    freed = writer.feed(hub.ToolDelta(0, "} "))
+    assert [data["index"] for name, data in frames(freed) if name == "content_block_start"] == [1, 2, 3]
+    assert b'"y"' not in freed.partition(b'"name":"g"')[0]
+    raw += freed + writer.feed(hub.ToolDelta(1, ":2}")) + writer.feed(hub.Stop("tool_calls")) + writer.end()
+    assert stream_problems(raw) == []
+    message = in_sdk(raw)
+    assert [block.type for block in message.content] == ["tool_use", "text", "thinking", "tool_use", "text"]
+    assert [block.input for block in message.content if block.type == "tool_use"] == [{"x": {}}, {"y": 2}]
+    assert [block.text for block in message.content if block.type == "text"] == ["x", "y"]
+
+
+@pytest.mark.parametrize("stop", [[], [hub.Stop("stop")]])
+def test_what_waits_for_a_call_without_end_comes_at_the_end(stop):
+    events = [hub.Start(), hub.ToolStart(0, "a", "f"), hub.TextDelta("x"), hub.ToolStart(1, "b", "g"), *stop]
+    raw = write_stream(events)
+    assert stream_problems(raw) == []
+    assert [block.type for block in in_sdk(raw).content] == ["tool_use", "text", "tool_use"]
+
+
+def test_arguments_behind_a_complete_call_are_not_lost_in_silence():
+    writer = CODEC.writer(model="m", stream_usage=False)
+    for event in (hub.ToolStart(0, "a", "f"), hub.ToolDelta(0, "{}"), hub.TextDelta("x"), hub.ToolDelta(0, "\n")):
         writer.feed(event)
     with pytest.raises(ValueError, match="behind its end"):
         writer.feed(hub.ToolDelta(0, "{}"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda number: hub.ToolStart(number + 1, "b", "g"),
+        lambda number: hub.TextDelta("x" * 65536),
+        lambda number: hub.ToolDelta(0, "x" * 65536),
+    ],
+)
+def test_what_waits_is_bounded(more):
+    writer = CODEC.writer(model="m", stream_usage=False)
+    writer.feed(hub.ToolStart(0, "a", "f"))
+    with pytest.raises(ValueError, match=r"8 MiB|1024 calls"):
+        for number in range(1100):
+            writer.feed(more(number))
+
+
+def test_a_call_is_parsed_but_so_often_while_others_wait(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(anthropic_messages_writer, "MAX_CHECKED", 10_000)
+    monkeypatch.setattr(anthropic_messages_writer, "is_object", lambda text: parsed.append(len(text)) or False)
+    events = [hub.Start(), hub.ToolStart(0, "a", "f"), hub.TextDelta("x"), hub.ToolDelta(0, '{"x":"')]
+    events += [hub.ToolDelta(0, part) for part in ["no brace"] * 2000 + ["}"] * 2000]
+    raw = write_stream([*events, hub.ToolDelta(0, '"}'), hub.Stop("tool_calls")])
+    assert stream_problems(raw) == []
+    assert 0 < sum(parsed) < 30_000
+    assert in_sdk(raw).content[0].input == {"x": "no brace" * 2000 + "}" * 2000}
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "nonsense", '"x"'])
@@ -242,5 +298,36 @@ def test_unknown_frames_say_nothing():
     reader = CODEC.reader()
     assert reader.feed("ping", b'{"type":"ping"}') == []
     assert reader.feed("new", b'{"type":"new_thing","delta":null}') == []
+    assert reader.feed("new", b'{"type":"new_thing","delta":"x","message":7}') == []
     with pytest.raises(ValueError, match="JSON"):
         reader.feed("x", b"nonsense")
+
+
+def test_blocks_and_deltas_of_new_kinds_may_have_fields_of_any_type():
+    reader = CODEC.reader()
+    frames_ = [
+        b'{"type":"content_block_start","index":0,"content_block":{"type":"new","text":{"a":1},"data":[1],"name":2}}',
+        b'{"type":"content_block_delta","index":0,"delta":{"type":"new_delta","text":{"a":1}}}',
+        b'{"type":"content_block_stop","index":0}',
+    ]
+    events = [event for frame in frames_ for event in reader.feed("", frame)]
+    assert [bytes(event.raw) for event in events if type(event) is hub.OpaqueDelta] == frames_
+    reader.feed("", b'{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}')
+    assert reader.feed("", b'{"type":"content_block_delta","index":1,"delta":{"type":"new_delta","text":[1]}}') == []
+    (event,) = reader.feed("", b'{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"a"}}')
+    assert event == hub.TextDelta("a")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"type":"content_block_start","content_block":{"type":"text","text":7}}',
+        b'{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":{}}}',
+        b'{"type":"message_start","message":[]}',
+        b'{"type":"message_delta","delta":{"stop_reason":7}}',
+        b"[]",
+    ],
+)
+def test_known_kinds_with_fields_of_the_wrong_type_are_refused(frame):
+    with pytest.raises(ValueError, match=r"wrong type|Expected"):
+        CODEC.reader().feed("", frame)

@@ -4,6 +4,7 @@ Source: https://docs.anthropic.com/en/api/errors. Beside Anthropic's own two fie
 provider that said them.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,12 @@ ROWS: dict[str, tuple[int | None, str]] = {
 }
 """How a cause is told to a client; no status: the upstream's own, where it goes with the type."""
 OUR_KEY = "the provider refused the gateway's credentials"
+CLIENTS_LOOK_FOR = "prompt is too long"
+"""Anthropic has no code for it: its clients know by these words that they must shorten the conversation."""
+PREFIXED = re.compile(CLIENTS_LOOK_FOR + r": (?!\d+ tokens)")
+"""These words in front of a message that is not Anthropic's own (which goes on with a count of tokens)."""
 MAX_MESSAGE = 4000
+OUR_CODE = Raw(b'"context_length_exceeded"')
 _SAID = {"context_length_exceeded": "context_length", "content_filter": "content_filter"}
 
 
@@ -108,6 +114,9 @@ def parse(status: int, body: bytes) -> Problem:
     message = error.message if type(error.message) is str else ""
     code = None if error.code is UNSET else error.code
     cause = _cause(status, kind or "", message, code)
+    if code == OUR_CODE and (prefix := PREFIXED.match(message)) is not None:
+        # Anthropic tells no code: a gateway put both there, and the message is what the provider behind it said.
+        message = message[prefix.end() :]
     status = status or TYPES.get(kind or "", ("", 500))[1]
     message = message[:MAX_MESSAGE] or f"the provider answered with status {status} and said no more"
     param = error.param if type(error.param) is str else None
@@ -139,7 +148,10 @@ def write(problem: Problem, call_id: str) -> tuple[int, bytes]:
     if row is None:
         wanted = range(400, 500) if problem.cause == "bad_request" else range(500, 600)
         status = status if status in wanted else wanted.start
-    error = _ErrorOut(kind, OUR_KEY if auth else problem.message)
+    message = OUR_KEY if auth else problem.message
+    if problem.cause == "context_length" and CLIENTS_LOOK_FOR not in message.lower():
+        message = f"{CLIENTS_LOOK_FOR}: {message}"
+    error = _ErrorOut(kind, message)
     if not auth and problem.code is not None and bytes(problem.code) != b"null":
         error.code = problem.code
     elif problem.cause in _SAID.values() or problem.cause == "context_length":

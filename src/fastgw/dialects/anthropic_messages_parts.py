@@ -263,7 +263,10 @@ def _call(block: _Block, raw: Raw, path: str) -> Part:
         raise Invalid(f"{path}.id" if not block.id else f"{path}.name", "missing")
     if block.toolset_name is not None or (block.caller is not None and block.caller.type != "direct"):
         return Opaque(NAME, "tool_use", raw)
-    text = "{}" if block.input == NULL else bytes(block.input).decode()
+    try:
+        text = "{}" if block.input == NULL else bytes(block.input).decode()
+    except UnicodeDecodeError as error:
+        raise fault(error, f"{path}.input") from None
     if not text.startswith("{"):
         raise Invalid(f"{path}.input", "must be an object")
     return ToolCall(block.id, block.name, text, cache=said(block.cache_control))
@@ -353,7 +356,10 @@ def _or_unset(raw: Raw | None) -> Raw | UnsetType:
 def _call_out(part: ToolCall, target: Target) -> ToolUseOut:
     if part.signature is not None:
         note(target, "signature")
-    text = part.arguments.encode() or b"{}"
+    try:
+        text = part.arguments.encode() or b"{}"
+    except UnicodeEncodeError:
+        text = b""
     if text != b"{}" and not is_object(text):
         raise Unsupported("messages.tool_calls.function.arguments", f"of call {part.id} are no JSON object")
     return ToolUseOut(clean_id(part.id), part.name, Raw(text), _or_unset(part.cache))
@@ -459,7 +465,8 @@ def write_answer(parts: list[Part]) -> list[BlockOut]:
         elif kind is ToolCall:
             blocks += _answered_call(part)  # type: ignore[arg-type]
         elif kind is Thinking:
-            blocks.append(_answered_thought(part))  # type: ignore[arg-type]
+            hidden, signature = part.redacted, part.signature  # type: ignore[union-attr]
+            blocks.append(ThinkingOut(part.text, signature or "") if hidden is None else RedactedOut(hidden))  # type: ignore[union-attr]
         elif kind is Opaque:
             if part.dialect == NAME and part.kind not in ENVELOPE:  # type: ignore[union-attr]
                 blocks.append(part.raw)  # type: ignore[union-attr]
@@ -480,12 +487,6 @@ def _answered_call(part: ToolCall) -> list[BlockOut]:
         text = _encode({RAW_ARGUMENTS: part.arguments})
     call = ToolUseOut(part.id, part.name, Raw(text))
     return [call] if part.signature is None else [RedactedOut(CALL_SIGNATURE + part.signature), call]
-
-
-def _answered_thought(part: Thinking) -> BlockOut:
-    if part.redacted is not None:
-        return RedactedOut(part.redacted)
-    return ThinkingOut(part.text, part.signature or "")
 
 
 def _link(part: Part) -> str:

@@ -23,6 +23,7 @@ from fastgw.dialects.hub import (
 
 MODES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "none": "none", "tool": "named"}
 EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
+THINKING = ("enabled", "adaptive", "between_tools")
 HINTS = frozenset({"diagnostics", "inference_geo", "cache_control"})
 """Fields whose absence changes no answer."""
 UNREADABLE = (ValueError, RecursionError)
@@ -158,6 +159,8 @@ def _turns(seen: _Request) -> list[Turn]:
         role = message.role
         if role not in ("user", "assistant", "system"):
             raise Invalid(f"messages[{number}].role", f"{role[:40]!r} is no role")
+        if message.content is None:
+            raise Invalid(f"messages[{number}].content", "is missing")
         turns.append(Turn(cast(Role, role), read_content(message.content, f"messages[{number}].content")))
     return turns
 
@@ -215,10 +218,10 @@ def _configure(thinking: _Thinking | None, config: dict[str, Raw], chat: Chat) -
     elif thinking.type == "disabled":
         # What an effort without thinking means, only this dialect knows.
         chat.reasoning = Reasoning("none", native="disabled" if effort is None else f"disabled {effort}")
-    elif thinking.type in ("enabled", "adaptive"):
+    elif thinking.type in THINKING:
         show = None if thinking.display is None else thinking.display != "omitted"
         if show is None and thinking.type == "enabled":
             show = True
         chat.reasoning = Reasoning(level, thinking.budget_tokens, show, thinking.type)
     else:
-        raise Invalid("thinking.type", f"{thinking.type[:40]!r} is none of enabled, adaptive and disabled")
+        raise Invalid("thinking.type", f"{thinking.type[:40]!r} is none of {', '.join(THINKING)} and disabled")

@@ -72,6 +72,20 @@ class _Frame(Struct):
     usage: Raw = NULL
 
 
+class _Kind(Struct):
+    type: str = ""
+
+
+class _OddFrame(Struct):
+    type: str = ""
+    delta: Raw = NULL
+    content_block: Raw = NULL
+
+
+BLOCKS = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
+DELTAS = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signature_delta", "citations_delta"})
+_read_odd_frame = msgspec.json.Decoder(_OddFrame).decode
+_read_kind = msgspec.json.Decoder(_Kind).decode
 _read_frame = msgspec.json.Decoder(_Frame).decode
 
 
@@ -90,7 +104,10 @@ class MessagesReader:
 
     def feed(self, name: str, data: bytes) -> list[Event]:
         """See `codec.Reader.feed`."""
-        frame = _read_frame(data)
+        try:
+            frame = _read_frame(data)
+        except msgspec.ValidationError:
+            return self._odd(name, data)
         kind = frame.type
         if kind == "content_block_delta":
             return self._delta(frame.delta or _Delta(), data)
@@ -105,6 +122,30 @@ class MessagesReader:
         if kind == "message_stop":
             return [Done()]
         if kind == "error" or name == "error":
+            return [Fail(errors.parse(0, data))]
+        return []
+
+    def _odd(self, name: str, data: bytes) -> list[Event]:
+        """A frame that does not fit the flat struct: of a new kind, or wrong. Raises ValueError for the latter."""
+        frame = _read_odd_frame(data)
+        if frame.type == "content_block_start":
+            if _read_kind(frame.content_block).type in BLOCKS:
+                raise ValueError("a block of a known kind has fields of the wrong type")
+            self._kind = "opaque"
+            return [OpaqueDelta(NAME, "content_block_start", Raw(data))]
+        if frame.type == "content_block_delta":
+            if self._kind == "opaque":
+                return [OpaqueDelta(NAME, "content_block_delta", Raw(data))]
+            if _read_kind(frame.delta).type in DELTAS:
+                raise ValueError("a delta of a known kind has fields of the wrong type")
+            return []
+        if frame.type == "content_block_stop":
+            return self._close(data)
+        if frame.type in ("message_start", "message_delta"):
+            raise ValueError(f"a {frame.type} has fields of the wrong type")
+        if frame.type == "message_stop":
+            return [Done()]
+        if frame.type == "error" or name == "error":
             return [Fail(errors.parse(0, data))]
         return []
 

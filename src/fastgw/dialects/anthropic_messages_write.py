@@ -7,9 +7,11 @@ Features of a target that change what is written:
 - `no_temperature`: it refuses temperature, top_p and top_k.
 
 Choices made here: system messages before the first turn, and later ones unless `Target.mid_system`, go into `system`;
-with it they stay in place. Messages of one role in a row are one message, its tool results first. Thinking gives way
-where it cannot be had: a forced tool gives it up by name, and a conversation amid calls whose thinking is lost (its
-client's dialect does not keep it) goes on without and notes that. Allow-lists of tools are kept by sending no others.
+with it they stay in place, or come as soon behind it as no call is unanswered and the last message is the user's;
+where that is nowhere they go into `system`. Messages of one role in a row are one message, its tool results first.
+Thinking gives way where it cannot be had: a forced tool gives it up by name, and a conversation amid calls whose
+thinking is lost (its client's dialect does not keep it) goes on without and notes that. Allow-lists of tools are kept
+by sending no others.
 What bears on no answer is left out and noted in `Target.dropped`; all else that Claude cannot do is given up by name.
 """
 
@@ -106,6 +108,13 @@ _encode = msgspec.json.encode
 
 def write(chat: Chat, target: Target) -> bytes:
     """The request for a provider. Raises hub.Unsupported, and hub.Invalid for a conversation that is none."""
+    try:
+        return _write(chat, target)
+    except UnicodeEncodeError:
+        raise Unsupported("messages", "hold text that is no Unicode: a surrogate alone") from None
+
+
+def _write(chat: Chat, target: Target) -> bytes:
     messages = _Messages(chat, target)
     out = _RequestOut(target.model, target.max_output if chat.max_tokens is None else chat.max_tokens, messages.out)
     if messages.system:
@@ -130,7 +139,7 @@ def write(chat: Chat, target: Target) -> bytes:
 class _Messages:
     """The turns as messages and `system`."""
 
-    __slots__ = ("_blocks", "_own", "_role", "_target", "out", "system")
+    __slots__ = ("_blocks", "_calls", "_held", "_own", "_role", "_target", "out", "system")
 
     def __init__(self, chat: Chat, target: Target) -> None:
         self.out: list[_MessageOut] = []
@@ -139,10 +148,13 @@ class _Messages:
         self._target = target
         self._role = ""
         self._blocks: list[BlockOut] = []
+        self._calls: set[str] = set()
+        self._held: list[BlockOut] = []
         for turn in chat.turns:
             if turn.name is not None:
                 note(target, "messages.name")
             self._add(turn.role, turn.parts)
+        self.system += self._held
         if not self._own and self._role == "assistant":
             self._trim()
         self._flush()
@@ -158,11 +170,31 @@ class _Messages:
             if not self._target.mid_system or not (self.out or self._blocks):
                 self.system += blocks
                 return
-            role = "system"
+            self._held += blocks
+        else:
+            self._turn(role, blocks)
+        if self._held and not self._calls and self._last() in ("user", "system"):
+            held, self._held = self._held, []
+            self._turn("system", held)
+
+    def _turn(self, role: str, blocks: list[BlockOut]) -> None:
         if role != self._role:
             self._flush()
             self._role = role
+            if role == "assistant":
+                self._calls.clear()
         self._blocks += blocks
+        for block in blocks:
+            if type(block) is ToolUseOut:
+                self._calls.add(block.id)
+            elif type(block) is ToolResultOut:
+                self._calls.discard(block.tool_use_id)
+
+    def _last(self) -> str:
+        """The role of the last message that says something."""
+        if self._blocks:
+            return self._role
+        return self.out[-1].role if self.out else ""
 
     def _flush(self) -> None:
         blocks, self._blocks = self._blocks, []

@@ -1,12 +1,14 @@
 """Writing a stream of Anthropic's Messages API, by its grammar: see `anthropic_messages_stream`.
 
-Blocks are never interleaved, while another dialect may tell several calls at once: one call is open, and those begun
-after it wait until its arguments are complete. A signature ends a thinking block; one without gets an empty one, as in
-a whole reply. Arguments that do not begin as an object are held back and wrapped as `anthropic_messages_parts` tells.
+Blocks are never interleaved, while another dialect may tell several calls at once, or text amid one: one call is open,
+and what comes after it is held until its arguments are complete, or until the end. A signature ends a thinking block;
+one without gets an empty one, as in a whole reply. Arguments that do not begin as an object are held back and wrapped
+as `anthropic_messages_parts` tells.
 Usage stands in `message_delta`, all of it; in `message_start` what is known before the first content. A text after a
 citation begins a block of its own; a citation with no text before it is left out. Only the first choice is written.
 """
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -44,6 +46,12 @@ from fastgw.dialects.hub import (
 from fastgw.errors import GatewayError
 
 MAX_ARGUMENTS = 8 * 1024 * 1024
+MAX_HELD = 8 * 1024 * 1024
+MAX_CALLS = 1024
+MAX_CHECKED = 64 * 1024 * 1024
+"""Most bytes that are parsed to learn whether a call's arguments are complete; beyond, what is held waits for the end.
+"""
+HELD_COST = 64
 
 _encode = msgspec.json.encode
 _read_raws = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -86,15 +94,18 @@ class _UseOut(Struct, tag_field="type", tag="tool_use"):
 
 
 class _Call:
-    """A call that is open or waits. `said`: its arguments so far; `plain`: they begin as an object, and were sent."""
+    """A call that is open or held. `said`: its arguments so far; `plain`: they begin as an object, and were sent;
+    `whole`: they are known to be complete.
+    """
 
-    __slots__ = ("plain", "said", "size", "start")
+    __slots__ = ("plain", "said", "size", "start", "whole")
 
     def __init__(self, start: ToolStart) -> None:
         self.start = start
         self.said: list[str] = []
         self.size = 0
         self.plain = False
+        self.whole = False
 
     def add(self, fragment: str) -> None:
         """More of the arguments. Raises ValueError for arguments without end."""
@@ -102,6 +113,7 @@ class _Call:
         if self.size > MAX_ARGUMENTS:
             raise ValueError("the arguments of a call are larger than 8 MiB")
         self.said.append(fragment)
+        self.whole = False
 
     def text(self) -> str:
         """The arguments so far."""
@@ -112,8 +124,8 @@ class MessagesWriter:
     """Writes one stream to a client. `_kind`: that of the open block, "" for none; `_cited`: it ends in a citation."""
 
     __slots__ = (
-        "_begun", "_call", "_called", "_cited", "_envelope", "_head", "_index", "_kind", "_model", "_over", "_start",
-        "_stop", "_usage", "_waiting",
+        "_begun", "_call", "_called", "_checked", "_cited", "_envelope", "_head", "_held", "_index", "_kind", "_later",
+        "_model", "_over", "_start", "_stop", "_usage", "_weight",
     )  # fmt: skip
 
     def __init__(self, model: str) -> None:
@@ -126,22 +138,25 @@ class MessagesWriter:
         self._cited = False
         self._head = b""
         self._call: _Call | None = None
-        self._waiting: list[_Call] = []
+        self._held: deque[_Call | Event] = deque()
+        self._later: dict[int, _Call] = {}
+        self._weight = 0
+        self._checked = 0
         self._called = False
         self._stop: Stop | None = None
         self._usage: Usage | None = None
         self._envelope: dict[str, Raw] = {}
 
     def feed(self, event: Event) -> bytes:
-        """See `codec.Writer.feed`."""
+        """See `codec.Writer.feed`. Also raises ValueError for more than can be held, and arguments of a closed call."""
         if self._over:
             return b""
-        if type(event) is TextDelta:
-            if self._kind == "text" and not self._cited and event.signature is None and event.choice == 0:
-                return self._head + b'"text_delta","text":' + _encode(event.text) + b"}}\n\n" if event.text else b""
-            return self._text(event.text, event.signature) if event.choice == 0 else b""
+        if type(event) is TextDelta and self._kind == "text" and not (self._cited or event.signature or event.choice):
+            return self._head + b'"text_delta","text":' + _encode(event.text) + b"}}\n\n" if event.text else b""
         write = _WRITERS.get(type(event))
         if write is None or getattr(event, "choice", 0) != 0:
+            return b""
+        if self._call is not None and type(event) in _BLOCKS and self._hold(event):
             return b""
         return write(self, event)  # type: ignore[no-any-return]
 
@@ -149,7 +164,7 @@ class MessagesWriter:
         """Close what is open, then `message_delta` with reason and usage, then `message_stop`."""
         if self._over:
             return b""
-        out = self._begin() + self._flush() + self._close()
+        out = self._begin() + self._drain(everything=True) + self._close()
         self._over = True
         stop = self._stop or Stop("stop")
         ended = _EndedOut(reason_of(stop.reason, stop.native, stop.sequence, self._called), stop.sequence)
@@ -203,16 +218,18 @@ class MessagesWriter:
 
     # --- text and thinking
 
+    def _said(self, event: TextDelta) -> bytes:
+        return self._text(event.text, event.signature)
+
     def _text(self, text: str, signature: str | None = None) -> bytes:
         out = b""
         if text:
-            out = self._flush()
             if self._kind != "text" or self._cited:
-                out += self._open("text", b'{"type":"text","text":""}')
+                out = self._open("text", b'{"type":"text","text":""}')
             out += self._head + b'"text_delta","text":' + _encode(text) + b"}}\n\n"
         if signature is not None:
             if not out and self._kind != "text":
-                out += self._flush() + self._open("text", b'{"type":"text","text":""}')
+                out = self._open("text", b'{"type":"text","text":""}')
             out += self._open("redacted_thinking", _encode(RedactedOut(TEXT_SIGNATURE + signature))) + self._close()
         return out
 
@@ -227,13 +244,12 @@ class MessagesWriter:
 
     def _think(self, event: ThinkDelta) -> bytes:
         if event.redacted is not None:
-            redacted = self._flush() + self._open("redacted_thinking", _encode(RedactedOut(event.redacted)))
-            return redacted + self._close()
+            return self._open("redacted_thinking", _encode(RedactedOut(event.redacted))) + self._close()
         if not event.text and event.signature is None:
             return b""
         out = b""
         if self._kind != "thinking":
-            out = self._flush() + self._open("thinking", b'{"type":"thinking","thinking":"","signature":""}')
+            out = self._open("thinking", b'{"type":"thinking","thinking":"","signature":""}')
         if event.text:
             out += self._head + b'"thinking_delta","thinking":' + _encode(event.text) + b"}}\n\n"
         if event.signature is not None:
@@ -245,17 +261,57 @@ class MessagesWriter:
     # --- calls
 
     def _tool_start(self, event: ToolStart) -> bytes:
-        self._called = True
-        call = _Call(event)
-        if self._call is not None and not self._complete(self._call):
-            self._waiting.append(call)
-            return b""
-        return self._open_call(call)
+        return self._open_call(_Call(event))
+
+    def _hold(self, event: Event) -> bool:
+        """Keep a block's event for later while the open call goes on; whether it was kept."""
+        if type(event) is OpaqueDelta and (event.dialect != NAME or event.kind in ENVELOPE):
+            return False
+        call = self._call
+        if call is None or (not self._held and self._complete(call)):
+            return False
+        self._weigh(HELD_COST + _size(event))
+        if type(event) is not ToolStart:
+            self._held.append(event)
+            return True
+        if len(self._later) >= MAX_CALLS:
+            raise ValueError(f"more than {MAX_CALLS} calls wait for another's end")
+        self._later[event.index] = later = _Call(event)
+        self._held.append(later)
+        return True
+
+    def _weigh(self, size: int) -> None:
+        self._weight += size
+        if self._weight > MAX_HELD:
+            raise ValueError("more than 8 MiB wait for the end of a call")
 
     def _complete(self, call: _Call) -> bool:
-        return bool(call.said) and is_object(call.text().encode())
+        if call.whole or not call.size or self._checked > MAX_CHECKED:
+            return call.whole
+        self._checked += call.size
+        text = call.text()
+        call.said = [text]
+        call.whole = text.rstrip().endswith("}") and is_object(text.encode())
+        return call.whole
+
+    def _drain(self, *, everything: bool = False) -> bytes:
+        """What is held, up to the next call that is not complete; `everything`: beyond it too."""
+        out = []
+        while self._held:
+            if not everything and self._call is not None and not self._complete(self._call):
+                break
+            one = self._held.popleft()
+            if isinstance(one, _Call):
+                self._later.pop(one.start.index, None)
+                out.append(self._open_call(one))
+            else:
+                out.append(_WRITERS[type(one)](self, one))
+        if not self._held:
+            self._weight = 0
+        return b"".join(out)
 
     def _open_call(self, call: _Call) -> bytes:
+        self._called = True
         start, out = call.start, b""
         if start.signature is not None:
             out = self._open("redacted_thinking", _encode(RedactedOut(CALL_SIGNATURE + start.signature)))
@@ -268,8 +324,9 @@ class MessagesWriter:
             return b""
         call = self._call
         if call is None or call.start.index != event.index:
-            one = next((one for one in self._waiting if one.start.index == event.index), None)
+            one = self._later.get(event.index)
             if one is not None:
+                self._weigh(len(event.fragment))
                 one.add(event.fragment)
             elif event.fragment.strip():
                 # Its block is closed: without these the call would be another one than the model made.
@@ -277,8 +334,8 @@ class MessagesWriter:
             return b""
         call.add(event.fragment)
         out = self._speak(event.fragment)
-        while self._waiting and self._call is not None and self._complete(self._call):
-            out += self._open_call(self._waiting.pop(0))
+        if self._held and event.fragment.rstrip().endswith("}"):
+            out += self._drain()
         return out
 
     def _speak(self, fragment: str) -> bytes:
@@ -296,13 +353,6 @@ class MessagesWriter:
     def _fragment(self, text: str) -> bytes:
         return self._head + b'"input_json_delta","partial_json":' + _encode(text) + b"}}\n\n"
 
-    def _flush(self) -> bytes:
-        """Every call that waits, complete or not: what comes next is no call."""
-        out = b""
-        while self._waiting:
-            out += self._open_call(self._waiting.pop(0))
-        return out
-
     # --- the rest
 
     def _started(self, event: Start) -> bytes:
@@ -319,7 +369,7 @@ class MessagesWriter:
             return b""
         out = b""
         if event.kind == "content_block_start":
-            out = self._begin() + self._flush() + self._close()
+            out = self._begin() + self._close()
         frame = _read_raws(one_line(event.raw)) | {"index": Raw(b"%d" % self._index)}
         if event.kind == "content_block_stop":
             self._index += 1
@@ -330,7 +380,7 @@ class MessagesWriter:
             said = f"the model's answer ended in an error ({event.native or 'no reason given'})"
             return self.fail(Problem("server", 502, said), "")
         self._stop = self._stop or event
-        return self._begin() + self._flush() + self._close()
+        return self._begin() + self._drain(everything=True) + self._close()
 
     def _usage_seen(self, event: UsageSeen) -> bytes:
         self._usage = merge_usage(self._usage, event.usage)
@@ -340,8 +390,15 @@ class MessagesWriter:
         return self.fail(event.problem, "")
 
 
+def _size(event: Event) -> int:
+    """About as many bytes as an event holds."""
+    return sum(len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str | Raw))
+
+
+_BLOCKS = frozenset({TextDelta, RefusalDelta, ThinkDelta, ToolStart, CitationDelta, OpaqueDelta})
 _WRITERS: dict[type, Any] = {
     Start: MessagesWriter._started,
+    TextDelta: MessagesWriter._said,
     RefusalDelta: MessagesWriter._refusal,
     ThinkDelta: MessagesWriter._think,
     ToolStart: MessagesWriter._tool_start,
