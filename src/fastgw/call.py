@@ -31,7 +31,6 @@ class Call(Struct, eq=False):
     now_ns: int
     live: Any
     exchange: Any
-    op: str = ""
     key: Any = None
     label: str | None = None
     model: Any = None

@@ -1,7 +1,13 @@
-"""A string that does not show itself: every credential in the program is one of these until the moment it is sent."""
+"""Credentials that do not show themselves.
+
+`Secret` wraps one that is handed about; structs that are read from a config or written to a plan file hold theirs as
+plain text and veil it in their repr (`veiled`).
+"""
 
 import hmac
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 MASK = "Secret(***)"
 
@@ -56,6 +62,13 @@ class Secret:
 def _octets(value: str) -> bytes:
     # compare_digest refuses non-ASCII str, and the environment can hand over lone surrogates.
     return value.encode("utf-8", "surrogatepass")
+
+
+def veiled(struct: Struct, *hidden: str) -> str:
+    """A struct's repr in which the fields named `hidden` show only whether they are set."""
+    values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
+    shown = (f"{name}={MASK if name in hidden and value else repr(value)}" for name, value in values)
+    return f"{type(struct).__name__}({', '.join(shown)})"
 
 
 def mask_hook(value: Any) -> Any:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from fastgw.dialects import hub
+from fastgw.dialects.hub import effort_of
 from fastgw.dialects.openai_chat import CODEC
-from fastgw.dialects.openai_chat_wire import effort_of
 from tests.dialects.hub_values import ARGUMENTS, SCHEMA, TEXT, WORD
 from tests.support.grammar_openai_chat import request_problems
 

@@ -4,9 +4,9 @@ import pytest
 from msgspec import Raw
 
 from fastgw.dialects import hub
+from fastgw.dialects.hub import effort_of
 from fastgw.dialects.openai_responses import CODEC
 from fastgw.dialects.openai_responses_items import NAME, seal
-from fastgw.dialects.openai_responses_write import effort_of
 
 
 def chat(*parts, origin="anthropic_messages", role="user", **fields):

@@ -55,7 +55,6 @@ IMAGE_HEADS = {"/9j/": "image/jpeg", "iVBOR": "image/png", "R0lG": "image/gif", 
 NULL = Raw(b"null")
 """What is read as raw JSON defaults to this: msgspec reads nothing but null where a type says `Raw | None`."""
 NOTHING = (b"null", b"[]", b"{}", b"")
-EMPTY_OBJECT = Raw(b"{}")
 
 _encode = msgspec.json.encode
 

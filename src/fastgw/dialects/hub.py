@@ -416,3 +416,14 @@ def merge_usage(old: Usage | None, new: Usage) -> Usage:
         new.cache_write or old.cache_write,
         new.reasoning or old.reasoning,
     )
+
+
+BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "medium"), (24576, "high"))
+"""Thinking tokens up to which a level stands for a budget, as Google's OpenAI compatibility pairs them."""
+
+
+def effort_of(budget: int) -> Effort | None:
+    """The level that stands for a budget of thinking tokens; None where the model is to decide (a negative one)."""
+    if budget < 0:
+        return None
+    return next((effort for most, effort in BUDGETS if budget <= most), "xhigh")

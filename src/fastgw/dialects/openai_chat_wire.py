@@ -25,7 +25,6 @@ from fastgw.dialects.hub import Document, Effort, Image, Part, StopReason, Text,
 NAME = "openai_chat"
 UNREADABLE = (ValueError, RecursionError)
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
-BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "medium"), (24576, "high"))
 EFFORTS = frozenset(get_args(Effort))
 
 NULL = Raw(b"null")
@@ -39,13 +38,6 @@ _read_text = msgspec.json.Decoder(str).decode
 def some(raw: Raw) -> Raw | None:
     """Raw JSON, None for null and for what was not there."""
     return None if raw is NULL or raw == NULL else raw
-
-
-def effort_of(budget: int) -> Effort | None:
-    """The level that stands for a budget of thinking tokens; None where the model is to decide (a negative one)."""
-    if budget < 0:
-        return None
-    return next((effort for most, effort in BUDGETS if budget <= most), "xhigh")
 
 
 # --- why an answer ended

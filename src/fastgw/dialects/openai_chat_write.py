@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fastgw.dialects import openai_chat_wire as wire
-from fastgw.dialects.hub import Chat, Format, Opaque, Reasoning, Target, Tool, ToolChoice
+from fastgw.dialects.hub import Chat, Format, Opaque, Reasoning, Target, Tool, ToolChoice, effort_of
 from fastgw.dialects.openai_chat_messages_write import MessageOut, messages, note
 from fastgw.dialects.openai_chat_wire import NAME
 
@@ -263,4 +263,4 @@ def _reasoning(given: Reasoning, target: Target, out: _RequestOut) -> None:
     if given.effort is not None:
         out.reasoning_effort = given.effort
     elif given.budget is not None:
-        out.reasoning_effort = wire.effort_of(given.budget) or UNSET
+        out.reasoning_effort = effort_of(given.budget) or UNSET

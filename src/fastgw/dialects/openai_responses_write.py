@@ -17,7 +17,6 @@ from fastgw.dialects.hub import (
     Audio,
     Chat,
     Document,
-    Effort,
     Image,
     Opaque,
     Part,
@@ -29,6 +28,7 @@ from fastgw.dialects.hub import (
     ToolCall,
     ToolResult,
     Turn,
+    effort_of,
 )
 from fastgw.dialects.openai_responses_items import (
     NAME,
@@ -53,8 +53,6 @@ SHARED = {
     "prompt_cache_retention": "prompt_cache_retention",
     "verbosity": "text.verbosity",
 }
-BUDGETS: tuple[tuple[int, Effort], ...] = ((0, "none"), (1024, "low"), (8192, "medium"), (24576, "high"))
-"""The effort up to each thinking budget, as Gemini's page on OpenAI compatibility pairs them; above all: xhigh."""
 
 
 class _InputText(Struct, tag="input_text", tag_field="type"):
@@ -304,13 +302,6 @@ def _text(request: _Request, chat: Chat, extra: dict[str, Raw]) -> None:
     elif form is not None:
         text.format = _JsonObject() if form.kind == "json" else _PlainText()
     request.text = text
-
-
-def effort_of(budget: int) -> Effort | None:
-    """The effort that a thinking budget in tokens comes to; None where the model is to decide (a negative one)."""
-    if budget < 0:
-        return None
-    return next((effort for most, effort in BUDGETS if budget <= most), "xhigh")
 
 
 def _reasoning(request: _Request, chat: Chat, extra: dict[str, Raw]) -> None:

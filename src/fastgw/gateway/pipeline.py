@@ -79,7 +79,6 @@ class Pipeline:
 
     async def _proxied(self, call: Call, match: Match) -> None:
         dialect = match.endpoint.dialect
-        call.op = match.endpoint.op
         call.task = asyncio.current_task()
         self.watch.add(call)
         try:

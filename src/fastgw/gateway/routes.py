@@ -15,7 +15,7 @@ DEPLOYMENT = re.compile(rb"/openai/deployments/([A-Za-z0-9._:@-]{1,128})/(chat/c
 
 
 class Endpoint(NamedTuple):
-    """An operation that is proxied. `op` is its name in records and metrics."""
+    """An operation that is proxied. `op` names it."""
 
     op: str
     dialect: Dialect

@@ -51,7 +51,6 @@ class Node:
         self._demo = options.demo
         self._config_error: list[str] | None = None
         self._log_level: str | None = None
-        self._restarts = 0
         self._spool = Spool()
         self._started = time.time()
         self._ending = asyncio.Event()
@@ -261,7 +260,6 @@ class Node:
 
     def _restarted(self, place: Place) -> None:
         if place in self._workers:
-            self._restarts += 1
             self._lane.add(self._counters().worker_restarts, 1)
 
     def _counters(self) -> ProcessHandles:

@@ -13,6 +13,8 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from fastgw.secret import veiled
+
 T = TypeVar("T")
 MAX_DEPTH = 32
 MAX_NODES = 4_000_000
@@ -58,6 +60,9 @@ class Provider(Section, frozen=True):
     max_connections: int = 512
     queue: int = 1024
     queue_timeout: str = "5s"
+
+    def __repr__(self) -> str:
+        return veiled(self, "api_key", "headers", "proxy")
 
 
 class Price(Section, frozen=True):
@@ -123,6 +128,9 @@ class Key(Section, frozen=True):
     limits: Limits = Limits()
     expires: str | None = None
     blocked: bool = False
+
+    def __repr__(self) -> str:
+        return veiled(self, "secret")
 
 
 class StoredKey(Section, frozen=True):

@@ -6,6 +6,8 @@ A plan holds upstream credentials: it is written only to files of mode 0600 and 
 
 from msgspec import Struct
 
+from fastgw.secret import veiled
+
 
 class Timeouts(Struct, frozen=True):
     """Deadlines of one attempt, in seconds (`total` is that of the whole call)."""
@@ -31,6 +33,9 @@ class Origin(Struct, frozen=True):
     queue_timeout: float = 5.0
     max_head: int = 32 * 1024
     max_body: int = 64 * 1024 * 1024
+
+    def __repr__(self) -> str:
+        return veiled(self, "proxy")
 
 
 class Price(Struct, frozen=True):
@@ -79,6 +84,9 @@ class Upstream(Struct, frozen=True):
     headers: dict[str, str] = {}
     allow: tuple[str, ...] = ()
     region: str = ""
+
+    def __repr__(self) -> str:
+        return veiled(self, "auth_value", "headers")
 
 
 class Target(Struct, frozen=True):
@@ -170,3 +178,6 @@ class Plan(Struct, frozen=True):
     options: Options
     series: dict[str, int]
     prices: dict[str, dict[str, Price]] = {}
+
+    def __repr__(self) -> str:
+        return veiled(self, "pepper")

@@ -20,6 +20,7 @@ from fastgw.plan.config import (
     parse,
 )
 from fastgw.providers import PROVIDERS
+from fastgw.secret import veiled
 from fastgw.state.secrets import ensure_demo_key, read_secret
 
 STORED_KEYS = "keys.jsonl"
@@ -37,6 +38,9 @@ class Sources(Struct):
     demo: bool = False
     demo_url: str = ""
 
+    def __repr__(self) -> str:
+        return veiled(self, "environ")
+
 
 class Loaded(Struct):
     """A decoded config, the stored keys with the place each came from, and the files to watch.
@@ -50,6 +54,9 @@ class Loaded(Struct):
     environ: dict[str, str] = {}
     wildcard_kinds: tuple[str, ...] = ()
     catalogue: Path | None = None
+
+    def __repr__(self) -> str:
+        return veiled(self, "environ")
 
 
 def providers_in(environ: Mapping[str, str]) -> list[str]:

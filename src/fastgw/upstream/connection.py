@@ -22,7 +22,6 @@ from fastgw.upstream.reply import Reply
 MAX_HEADERS = 100
 MAX_INTERIM = 16
 HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
 JOIN_LIMIT = 32 * 1024
 """Up to here head and body are joined; beyond it the copy costs more than a second iovec (bench/micro/upstream.py)."""
 
