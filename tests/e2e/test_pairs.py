@@ -64,6 +64,11 @@ class World:
         self.straight = {one.dialect: one(mock.url, "sk-mock", True) for one in CLIENTS}
         self._told: dict[str, Outcome | Refusal] = {}
 
+    def close(self) -> None:
+        """Let go of the connections the SDKs keep; left to the garbage collector they fail some later test."""
+        for one in (*self.through.values(), *self.straight.values()):
+            one.sdk.close()
+
     def directly(self, client: str, case: Case, stream: bool) -> Outcome | Refusal:
         """What the SDK gets from the mock in its own dialect."""
         key = f"{client} {stream} {case}"
@@ -102,7 +107,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     mock = Mock(directory)
     node = start_node(directory, config(mock.url), key=KEY, env={"PYTHONPATH": path})
     try:
-        yield World(node, mock)
+        world = World(node, mock)
+        yield world
+        world.close()
     finally:
         code = node.stop()
         mock.stop()

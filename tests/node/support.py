@@ -213,7 +213,7 @@ def stream(node: NodeProcess) -> Iterator[http.client.HTTPResponse]:
         body = {"model": "fast", "stream": True, "messages": [{"role": "user", "content": "x"}]}
         headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-        assert b"one" in answer.readline()
-        yield answer
+        with connection.getresponse() as answer:
+            assert answer.status == 200, answer.read()
+            assert b"one" in answer.readline()
+            yield answer

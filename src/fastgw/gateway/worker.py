@@ -213,7 +213,8 @@ def _schedule_in_batches() -> None:
     """SCHED_BATCH (sched(7)): a thread that wakes does not preempt the one that runs.
 
     granian's thread and the loop's wake each other for every request; left to preempt, they change places for every
-    request too, which costs about a third of a worker's CPU on one core. Where the policy is refused, nothing else changes.
+    request too, which costs about a third of a worker's CPU on one core. Where the policy is refused, nothing else
+    changes.
     """
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
