@@ -98,6 +98,16 @@ def test_a_damaged_word_blocks_no_longer_than_the_rule(core, junk):
     assert core.table.take(sets, 4, NOW + 4 * SECOND)[0] == -1, "who waited as told is served"
 
 
+def test_a_reading_of_the_clock_that_comes_late_gives_nothing_back(core):
+    """Two workers read the clock, and the one that read first asks last: what it finds is no damage to put right."""
+    sets, late = (core.rule(SECOND, 10),), SECOND // 5
+    core.table.take(sets, 10, NOW)
+    assert core.table.take(sets, 1, NOW - late) == (0, SECOND + late, 0, 0, 10 * SECOND + late)
+    core.table.give_back(sets, 1, NOW - late)
+    assert core.table.take(sets, 1, NOW)[0] == -1
+    assert core.table.take(sets, 1, NOW)[:2] == (0, SECOND)
+
+
 def test_a_limit_made_wider_lets_on_at_its_own_rate(core):
     slot = core.slot()
     core.table.take((core.rule(30 * SECOND, 2, slot),), 2, NOW)

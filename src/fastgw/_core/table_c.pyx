@@ -63,6 +63,7 @@ cdef extern from *:
 Verdict = tuple[int, int, int, int, int]
 
 cdef uint64_t MAX_NS = _file_module.MAX_NS
+cdef uint64_t SKEW_NS = _file_module.SKEW_NS
 cdef int64_t C_NEVER = NEVER
 cdef int64_t MAX_SLOTS = _file_module.MAX_SLOTS
 cdef Py_ssize_t LINE_WORDS = _file_module.LINE_WORDS
@@ -115,10 +116,10 @@ cdef class Rules:
 
 
 cdef inline uint64_t level_of(uint64_t tat, const Rule *rule, uint64_t now) noexcept nogil:
-    """How far TAT is ahead of now, clamped to what the rule can have set."""
+    """How far TAT is ahead of now, clamped to what the rule can have set, now or ``SKEW_NS`` later."""
     if tat <= now:
         return 0
-    return min(tat - now, rule.cap)
+    return tat - now if tat - now <= rule.cap + SKEW_NS else rule.cap
 
 
 cdef inline void judge(Judged *best, Py_ssize_t place, const Rule *rule, uint64_t level) noexcept nogil:
@@ -132,7 +133,7 @@ cdef inline void refuse(Judged *best, Py_ssize_t place, const Rule *rule, uint64
     """Make the rule the refusing one."""
     best.refused = best.tight = place
     best.wait = level + need - rule.cap if need <= rule.cap else <uint64_t> C_NEVER
-    best.left, best.level = (rule.cap - level) // rule.interval, level
+    best.left, best.level = (rule.cap - level) // rule.interval if level < rule.cap else 0, level
 
 
 cdef inline bint charge(uint64_t *word, const Rule *rule, uint64_t need, uint64_t now, uint64_t *level) noexcept nogil:

@@ -50,6 +50,10 @@ NEVER = (1 << 63) - 1
 MAX_NS = 1 << 62
 """Upper bound (exclusive) of every time and of every rule's tolerance, so that no sum of two leaves 63 bits."""
 
+SKEW_NS = 250_000_000
+"""How far one process's reading of the clock may lie behind another's by the time it is used: what a TAT may stand
+beyond a rule's clamp because a later reading put it there, and is then left alone."""
+
 HISTOGRAM_BOUNDS_US = tuple(1 << power for power in range(28))
 """Upper bounds (inclusive, microseconds) of a histogram's buckets: 1 us to 134 s in powers of two; one more is +Inf."""
 

@@ -5,8 +5,10 @@ A file is used by one kind of twin at a time; the two do not see each other's lo
 
 GCRA (the virtual scheduling form of ITU-T I.371, annex A): a slot's word is the theoretical arrival time TAT in
 monotonic nanoseconds. With emission interval ``T`` and tolerance ``tau``, ``n`` units pass at ``now`` if
-``max(TAT, now) + n * T - now <= tau + T``; then ``TAT`` becomes ``max(TAT, now) + n * T``. Every read clamps TAT to
-``[now, now + tau + T]``, so a damaged word or a limit that was lowered never blocks longer than the rule itself may.
+``max(TAT, now) + n * T - now <= tau + T``; then ``TAT`` becomes ``max(TAT, now) + n * T``. A read that finds TAT
+beyond ``now + tau + T`` takes it for that, so a damaged word or a limit that was lowered never blocks longer than the
+rule itself may; except within ``SKEW_NS`` of it, where another worker with a later reading of the clock has put it: to
+move that back would let more through than the rule does.
 In any window W at most ``(tau + T + W) / T`` units pass.
 """
 
@@ -29,6 +31,7 @@ from fastgw._core.table_file import (
     MAX_NS,
     MAX_SLOTS,
     NEVER,
+    SKEW_NS,
     SLOT_GCRA,
     Geometry,
     LaneInfo,
@@ -270,7 +273,8 @@ class Table:
 
     def _level(self, rule: _Rule, now_ns: int) -> int:
         """How far TAT is ahead of now: 0 at rest, the rule's third figure (tau + T) when nothing is left."""
-        return min(max(self._file.words[self._word(rule)] - now_ns, 0), rule[2])
+        level = max(self._file.words[self._word(rule)] - now_ns, 0)
+        return level if level <= rule[2] + SKEW_NS else rule[2]
 
 
 def _judge(best: Verdict, place: int, rule: _Rule, level: int, units: int, taken: int) -> Verdict:
@@ -279,7 +283,7 @@ def _judge(best: Verdict, place: int, rule: _Rule, level: int, units: int, taken
     need = units * interval
     if level + need > cap:
         wait = level + need - cap if need <= cap else NEVER
-        return place, wait, place, (cap - level) // interval, level
+        return place, wait, place, max(cap - level, 0) // interval, level
     level += taken * interval
     left = (cap - level) // interval
     return (-1, 0, place, left, level) if best[2] < 0 or left < best[3] else best

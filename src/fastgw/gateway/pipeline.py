@@ -101,6 +101,7 @@ class Pipeline:
         for check in live.head:
             check(call, scan)
         body = await self._read(call, match, scan)
+        call.now_ns = monotonic_ns()  # a slow body may have taken half a minute, and limits are counted by this
         for check in live.body:
             check(call)
         reply = await attempts.send(call, dialect, body)
