@@ -4,6 +4,7 @@
 #   make run     start a gateway on 127.0.0.1:4000        make test   all tests, then the pure-Python twins
 #   make lint    style, types, house rules                make fmt    format and mend what can be mended
 #   make check   lint, AddressSanitizer, speed gates      make bench  measure against nginx and HAProxy
+#   make soak    look for new failing examples (SEED=n), by hand
 #   make clean   remove what was built
 VENV  ?= .venv
 TESTS ?= tests
@@ -19,7 +20,7 @@ ASAN  := build/asan-lib
 READY := $(if $(wildcard $(VENV)/.dev),$(VENV)/.native,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt check bench bench-gate clean asan native
+.PHONY: run test lint fmt check bench bench-gate soak clean asan native
 
 run: $(READY)
 	@$(BIN)/python tools/native.py
@@ -63,6 +64,10 @@ bench-gate: $(VENV)/.native
 bench: $(VENV)/.native
 	$(APT) bench
 	$(BIN)/python -m bench
+
+# The same property tests with examples of their own: what `make test` leaves alone so that it fails for a reason.
+soak: $(VENV)/.build-tools $(VENV)/.native
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$${SEED:-random} $(TESTS)
 
 native: $(VENV)/.native
 

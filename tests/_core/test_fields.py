@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastgw._core import fields_py
@@ -413,6 +413,7 @@ def test_twins_and_json_agree(body: bytes) -> None:
 
 @NATIVE
 @settings(max_examples=200, deadline=None)
+@example({}, {"\x7f": []}, b"{}")
 @given(OBJECTS, st.dictionaries(NAMES, st.none() | JSON, max_size=5), documents())
 def test_replace_is_a_dict_update(original: dict[str, Any], changes: dict[str, Any], other: bytes) -> None:
     for body in (json.dumps(original).encode(), other):

@@ -73,7 +73,7 @@ cpdef bytes quote(bytes name):
     """``name`` as a JSON string; ValueError when it is not UTF-8."""
     cdef Text at = <Text>PyBytes_AS_STRING(exact(name))
     cdef Text end = at + PyBytes_GET_SIZE(name)
-    if skip_plain(at, end) == end:
+    if skip_plain(at, end) == end and b"\x7f" not in name:
         return b'"' + name + b'"'
     return twin.quote(name)
 
