@@ -22,8 +22,8 @@ class Call(Struct, eq=False):
     Times are seconds of CLOCK_MONOTONIC; `now_ns` is when the request had been read, in nanoseconds, for the shared
     table. `cause` says why the task of this call was cancelled, when it was: the kind of a `GatewayError`.
     `upstream_model` is set where the client's name of the model carries the upstream's (a wildcard). `ratelimit` is
-    (limit, remaining, ns until full) of the tightest limit. `chat` is the request in the hub's terms and `translation` what translates the attempt under
-    way, both None while client and provider speak the same dialect.
+    (limit, remaining, ns until full) of the tightest limit. `chat` is the request in the hub's terms and
+    `translation` what translates the attempt under way, both None while client and provider speak the same dialect.
     """
 
     id: str
