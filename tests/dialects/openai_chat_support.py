@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fastgw.dialects import framing, hub
-from fastgw.dialects.openai_chat import CODEC
+from fastgw.dialects.openai_chat.codec import CODEC
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "openai_chat"
 

@@ -1,7 +1,10 @@
 """The dialects that can be translated between, and the pass-through half of those that are clients' dialects."""
 
-from fastgw.dialects import anthropic_messages, gemini, openai_chat, openai_responses
+from fastgw.dialects.anthropic_messages import codec as anthropic_messages
 from fastgw.dialects.codec import Codec
+from fastgw.dialects.gemini import codec as gemini
+from fastgw.dialects.openai_chat import codec as openai_chat
+from fastgw.dialects.openai_responses import codec as openai_responses
 from fastgw.dialects.passing import PassingDialect
 
 CODECS: dict[str, Codec] = {

@@ -1,0 +1,1 @@
+"""Anthropic's Messages. The codec is in `codec`."""

@@ -1,0 +1,1 @@
+"""Google's Gemini generateContent and what belongs to it. The codec is in `codec`."""

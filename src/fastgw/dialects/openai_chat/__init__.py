@@ -1,0 +1,1 @@
+"""OpenAI's chat completions. The codec is in `codec`."""

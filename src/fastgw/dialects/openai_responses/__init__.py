@@ -1,0 +1,1 @@
+"""OpenAI's Responses. The codec is in `codec`."""
