@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fastgw._core import table as shared
-from fastgw.plan.compile import NAME
+from fastgw.plan.compile.context import NAME
 from fastgw.plan.config import StoredKey
 from fastgw.policies.keys import digest
 from fastgw.state.table import slot_id

@@ -1,0 +1,107 @@
+"""From what was written to what is read: every name looked up, every value checked, every failure here.
+
+Compiling happens in the supervisor, never in a worker; a config that does not compile leaves the running plan alone.
+"""
+
+from fastgw._core import table as shared
+from fastgw.plan import config as written
+from fastgw.plan import units
+from fastgw.plan.compile import keys, limits, models, providers
+from fastgw.plan.compile.context import NAME, NAME_RULE, Context
+from fastgw.plan.config import ConfigErrors
+from fastgw.plan.plan import (
+    Options,
+    Plan,
+)
+from fastgw.plan.sources import Sources, load, watched
+from fastgw.state.secrets import ensure_pepper, read_secret
+from fastgw.state.table import compile_rate
+from fastgw.telemetry.metrics import SeriesRegistry
+
+__all__ = ["ConfigErrors", "Sources", "build", "watched"]
+
+LEVELS = frozenset({"debug", "info", "warning", "error"})
+MAX_HEADERS = 10_000
+
+
+def build(sources: Sources, *, revision: int, table: shared.Table, registry: SeriesRegistry) -> Plan:
+    """Compile everything the operator has said. Raises ConfigErrors with every error at once."""
+    loaded = load(sources)
+    pepper = bytes.fromhex(read_secret(ensure_pepper(sources.data_dir)))
+    context = Context(loaded, pepper, table)
+    plan = _plan(context, registry, revision, demo=sources.demo)
+    if context.errors:
+        raise ConfigErrors(context.errors)
+    return plan
+
+
+def check_stored(row: written.StoredKey) -> list[str]:
+    """What is wrong with a key about to be stored; one that does not compile would hold up every later plan."""
+    errors = []
+    if not NAME.fullmatch(row.name):
+        errors.append(NAME_RULE)
+    if row.limits.burst is not None and (row.limits.requests is None or row.limits.burst < 1):
+        errors.append("burst must be 1 or more and needs requests beside it")
+    try:
+        if row.limits.requests is not None:
+            limit, period = units.rate(row.limits.requests)
+            shared.Rules([(0, *compile_rate(limit, int(period), row.limits.burst))])
+        if row.expires is not None:
+            keys.epoch(row.expires)
+    except ValueError as error:
+        errors.append(str(error))
+    return errors
+
+
+def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bool) -> Plan:
+    upstreams = {name: providers.upstream(context, name, one) for name, one in context.config.providers.items()}
+    known = {name: one for name, one in upstreams.items() if one is not None}
+    served = {name: models.model(context, name, one) for name, one in context.config.models.items()}
+    wildcards = models.wildcards(context)
+    compiled = keys.keys(context, {*served, *(one.name for one in wildcards.values())})
+    options = _options(context, demo=demo)
+    gateway = limits.rules(context, "gateway", "", context.config.limits, "limits")
+    for model in (*served.values(), *wildcards.values()):
+        for target in model.targets:
+            registry.target(model.name, target.upstream, target.id)
+    series = dict(registry.series)
+    return Plan(
+        revision,
+        context.pepper,
+        known,
+        served,
+        wildcards,
+        compiled,
+        gateway,
+        options,
+        series,
+        models.price_lists(context, wildcards),
+    )
+
+
+def _options(context: Context, *, demo: bool) -> Options:
+    bounds, records, log = context.config.bounds, context.config.records, context.config.log
+    if log.level not in LEVELS:
+        context.errors.append(f"log.level: {log.level!r} is none of {', '.join(sorted(LEVELS))}")
+
+    if not 1 <= bounds.headers <= MAX_HEADERS:
+        context.errors.append(f"bounds.headers: must be 1 to {MAX_HEADERS}")
+
+    def size(path: str, text: str) -> int:
+        return context.attempt(path, units.size, text, default=1)
+
+    segment = size("records.segment", records.segment)
+    return Options(
+        max_body=size("bounds.body", bounds.body),
+        max_headers=bounds.headers,
+        max_header_bytes=size("bounds.header_bytes", bounds.header_bytes),
+        body_timeout=context.attempt("bounds.body_timeout", units.duration, bounds.body_timeout, default=1.0),
+        body_rate=size("bounds.body_rate", bounds.body_rate),
+        heartbeat=context.attempt("bounds.heartbeat", units.duration, bounds.heartbeat, default=1.0),
+        expose_facts=context.config.expose_facts,
+        access_log=log.access,
+        log_level=log.level,
+        segment_bytes=max(65536, segment // 4096 * 4096),
+        spool_cap=size("records.spool_cap", records.spool_cap),
+        demo=demo,
+    )

@@ -1,0 +1,133 @@
+"""Providers: where they are, how a request to them is signed, which headers may travel."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastgw._core import headers as native
+from fastgw.plan import config as written
+from fastgw.plan import units
+from fastgw.plan.compile.context import Context
+from fastgw.plan.egress import from_environment
+from fastgw.plan.plan import Origin, Upstream
+from fastgw.providers import PROVIDERS
+from fastgw.providers.base import Provider
+from fastgw.upstream.proxy import parse as parse_proxy
+
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]*)?", re.IGNORECASE)
+API_VERSION = re.compile(r"[A-Za-z0-9._-]*")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+NEVER_FORWARDED = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "authorization", "cookie", "x-api-key", "api-key"}
+)
+OURS = frozenset({"content-type", "accept-encoding"})
+
+
+def upstream(context: Context, name: str, one: written.Provider) -> Upstream | None:
+    path = f"providers.{name}"
+    kind = PROVIDERS.get(one.kind)
+    context.check_name(path, name)
+    if kind is None:
+        context.errors.append(f"{path}.kind: unknown {one.kind!r}; known are {', '.join(PROVIDERS)}")
+        return None
+    if kind.key_required and not one.api_key:
+        context.errors.append(f"{path}.api_key: missing; give it as ${{NAME}} or ${{file:PATH}}")
+    place = base(context, path, one, kind)
+    if place is None:
+        return None
+    origin, prefix = place
+    version = one.api_version or kind.api_version
+    if not API_VERSION.fullmatch(version):
+        context.errors.append(f"{path}.api_version: must be letters, digits, dots and hyphens")
+    check_headers(context, path, one)
+    return Upstream(
+        name=name,
+        kind=one.kind,
+        origin=origin,
+        paths=_paths(prefix, kind.speaks, version),
+        stream_paths=_paths(prefix, kind.stream_speaks, version),
+        asks_usage=kind.asks_usage,
+        auth_header=kind.auth_header if one.api_key else "",
+        auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if one.api_key else "",
+        headers={**kind.headers, **one.headers},
+        allow=(*kind.allow, *(header.lower() for header in one.allow_headers)),
+        region=one.region,
+    )
+
+
+def base(context: Context, path: str, one: written.Provider, kind: Provider) -> tuple[Origin, str] | None:
+    """The origin and path prefix of a provider's base URL; None (and an error) when it has no usable one."""
+    url = one.base_url or kind.base_url
+    if not url:
+        context.errors.append(f"{path}.base_url: missing; {one.kind} has no fixed address")
+        return None
+    try:
+        parts = urlsplit(url) if URL.fullmatch(url) else None
+        port = (parts.port or DEFAULT_PORTS[parts.scheme]) if parts else 0
+    except ValueError:
+        parts, port = None, 0
+    if parts is None or not port or not parts.hostname or parts.query or parts.fragment:
+        context.errors.append(f"{path}.base_url: must be http(s)://host[:port][/path], without user, query or fragment")
+        return None
+    # `proxy: ""` asks for a direct connection whatever the environment says.
+    proxy = (
+        one.proxy if one.proxy is not None else from_environment(context.loaded.environ, parts.scheme, parts.hostname)
+    )
+    if proxy:
+        context.attempt(f"{path}.proxy", parse_proxy, proxy, default=None)
+    if one.client_key is not None and one.client_cert is None:
+        context.errors.append(f"{path}.client_key: needs `client_cert` beside it")
+    for field in ("ca_file", "client_cert", "client_key"):
+        file = getattr(one, field)
+        if file is not None and not Path(file).is_file():
+            context.errors.append(f"{path}.{field}: no such file: {file}")
+    for field in ("max_connections", "queue"):
+        if getattr(one, field) < 1:
+            context.errors.append(f"{path}.{field}: must be 1 or more")
+    origin = Origin(
+        scheme=parts.scheme,
+        host=parts.hostname,
+        port=port,
+        proxy=proxy or None,
+        ca_file=one.ca_file,
+        client_cert=one.client_cert,
+        client_key=one.client_key,
+        max_connections=one.max_connections,
+        queue=one.queue,
+        queue_timeout=context.attempt(f"{path}.queue_timeout", units.duration, one.queue_timeout, default=5.0),
+    )
+    return origin, parts.path.rstrip("/")
+
+
+def check_headers(context: Context, path: str, one: written.Provider) -> None:
+    for name in one.allow_headers:
+        if not _may_travel(name):
+            context.errors.append(f"{path}.allow_headers: {name!r} may not be forwarded")
+    for name, value in one.headers.items():
+        if not _may_travel(name) or name.lower() in OURS:
+            context.errors.append(f"{path}.headers: {name!r} may not be set here")
+        check_header_value(context, f"{path}.headers.{name}", value)
+    if one.api_key:
+        check_header_value(context, f"{path}.api_key", one.api_key)
+
+
+def check_header_value(context: Context, path: str, value: str) -> None:
+    """The value itself is never shown: it may be a secret."""
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        context.errors.append(f"{path}: must be printable ASCII without spaces at its ends (a line break in the file?)")
+
+
+def _may_travel(name: str) -> bool:
+    """Whether a header of this name may be sent to an upstream beside those the gateway makes itself."""
+    if not HEADER_NAME.fullmatch(name) or name.lower() in NEVER_FORWARDED:
+        return False
+    try:
+        native.Allow((name.encode(),))
+    except ValueError:
+        return False
+    return True
+
+
+def _paths(prefix: str, speaks: dict[str, str], version: str) -> dict[str, str]:
+    return {dialect: prefix + template.replace("{api_version}", version) for dialect, template in speaks.items()}
