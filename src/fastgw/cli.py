@@ -5,6 +5,7 @@ Exit codes: 0 fine; 1 config invalid, or `doctor` found something; 2 usage, or n
 """
 
 import os
+import signal
 import sys
 import tempfile
 import urllib.error
@@ -256,6 +257,9 @@ def records() -> None:
 @data_dir_option
 def records_tail(count: int, follow: bool, data_dir: str) -> None:
     """The last records."""
+    if follow:
+        # An exception may be raised where Python drops it (a finalizer); the signal itself always ends the process.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _print_lines(read.tail(data_dir, count, follow, _report))
 
 
