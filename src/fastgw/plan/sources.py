@@ -26,6 +26,7 @@ from fastgw.state.secrets import ensure_demo_key, read_secret
 STORED_KEYS = "keys.jsonl"
 NAMED = 4
 DEMO_MODELS = ("mock-small", "mock-large")
+_read_row = msgspec.json.Decoder(StoredKey, strict=False).decode
 DEMO_KEY_LIMITS = Limits(requests="60/min", burst=20)
 
 
@@ -161,6 +162,11 @@ def _stored(path: Path, errors: list[str], *, required: bool) -> list[tuple[str,
         if not line.strip():
             continue
         place = f"{path.name}:{number}"
+        try:
+            rows.append((place, _read_row(line)))
+            continue
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass  # now at length, for all that is wrong with it
         try:
             row = decode(msgspec.json.decode(line), StoredKey, place, errors)
         except (msgspec.DecodeError, UnicodeDecodeError):

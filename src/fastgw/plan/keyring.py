@@ -1,0 +1,139 @@
+"""The keys of a plan: few of them in memory, many in a mapped file of which a call touches two pages.
+
+A key is looked up by the keyed hash of its secret. Layout of the keys' part of a plan file (little endian): an
+open-addressed index of 2^n places of 16 bytes (the first 8 bytes of the digest, then 40 bits of offset and 24 of
+length, both of the row), then the rows in msgpack. Offsets count from the index's first byte; an empty place is zero.
+"""
+
+import mmap
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from fastgw.plan.plan import Key
+
+T = TypeVar("T")
+PLACE = struct.Struct("<QQ")
+LENGTH_BITS = 24
+MAX_ROW = (1 << LENGTH_BITS) - 1
+REMEMBERED = 8192
+"""How many keys a worker keeps decoded: about 10 MB of them at most."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Key).decode
+
+
+class Keys(Protocol):
+    """The keys of a plan, wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Key]: ...
+
+    def find(self, digest: bytes) -> Key | None:
+        """The key whose secret has this digest (32 bytes)."""
+        ...
+
+
+class Remembered(dict[bytes, T], Generic[T]):
+    """A dict that forgets what came first when it holds more than `most`."""
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        super().__init__()
+        self._most = most
+
+    def remember(self, key: bytes, value: T) -> T:
+        """Keep `value` and give it back."""
+        if len(self) >= self._most:
+            del self[next(iter(self))]
+        self[key] = value
+        return value
+
+
+class HeldKeys:
+    """Keys in memory."""
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._keys = {key.digest: key for key in keys}
+        self.find = self._keys.get
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys.values())
+
+
+class MappedKeys:
+    """Keys in a part of a file that `pack` made. The mapping ends with this object.
+
+    Args:
+        fd: a descriptor of the file; it may be closed afterwards.
+        start: where the part begins, in bytes.
+        places: places of its index, a power of two, or 0 for no keys.
+        count: how many keys there are.
+    """
+
+    def __init__(self, fd: int, start: int, places: int, count: int) -> None:
+        self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if count else None
+        self._start = start
+        self._mask = places - 1
+        self._count = count
+        self._known: Remembered[Key] = Remembered()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Key]:
+        for place in range(self._mask + 1 if self._map is not None else 0):
+            _, where = self._at(place)
+            if where:
+                yield self._row(where)
+
+    def find(self, digest: bytes) -> Key | None:
+        """The key whose secret has this digest (32 bytes)."""
+        found = self._known.get(digest)
+        return found if found is not None or self._map is None else self._look(digest)
+
+    def _look(self, digest: bytes) -> Key | None:
+        wanted = int.from_bytes(digest[:8], "little")
+        place = wanted & self._mask
+        while True:
+            first, where = self._at(place)
+            if not where:
+                return None
+            if first == wanted and (key := self._row(where)).digest == digest:
+                return self._known.remember(digest, key)
+            place = (place + 1) & self._mask
+
+    def _at(self, place: int) -> tuple[int, int]:
+        found: tuple[int, int] = PLACE.unpack_from(self._map, self._start + place * PLACE.size)  # type: ignore[arg-type]
+        return found
+
+    def _row(self, where: int) -> Key:
+        assert self._map is not None
+        at = self._start + (where >> LENGTH_BITS)
+        return _decode(self._map[at : at + (where & MAX_ROW)])
+
+
+def pack(keys: Iterable[Key]) -> tuple[bytes, int, int]:
+    """The keys' part of a plan file, and the places and keys in it. Raises ValueError for a key of 16 MiB and more."""
+    rows = [(key.digest, _encode(key)) for key in keys]
+    if not rows:
+        return b"", 0, 0
+    places = 1 << (2 * len(rows) - 1).bit_length()
+    firsts, wheres = [0] * places, [0] * places
+    at, mask = places * PLACE.size, places - 1
+    for digest, row in rows:
+        if len(row) > MAX_ROW:
+            raise ValueError("a key's row is larger than 16 MiB")
+        first = int.from_bytes(digest[:8], "little")
+        place = first & mask
+        while wheres[place]:
+            place = (place + 1) & mask
+        firsts[place], wheres[place] = first, at << LENGTH_BITS | len(row)
+        at += len(row)
+    index = struct.pack(f"<{2 * places}Q", *(word for pair in zip(firsts, wheres, strict=True) for word in pair))
+    return b"".join([index, *(row for _, row in rows)]), places, len(rows)
