@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from bench import cpu, load, payloads, servers, streams
-from bench.pairs import Figure, interleave
+from bench.pairs import Figure, Samples, interleave
 from bench.processes import BenchError, Stage
 from bench.servers import Server
 
@@ -113,24 +113,29 @@ def waiting(settings: Settings) -> list[Figure]:
 def stream(settings: Settings) -> list[Figure]:
     """Streams paced so that each event comes by itself; fastgw taps the usage of each."""
     pace = ("--tokens", str(EVENTS), "--tokens-per-second", str(EVENTS_A_SECOND), "--flush-each")
-    rounds = max(1, round(settings.seconds * EVENTS_A_SECOND / EVENTS))
-    seen: dict[str, list[streams.Streamed]] = {}
     with Stage() as stage:
         started = gateways(stage, servers.mock(stage, *pace), settings, buffering=False)
-        for server in started.values():
-            streams.read(server.port, connections=CONNECTIONS, streams=1)
-
-        def cost(name: str, server: Server) -> float:
-            pids = server.measured()
-            before = cpu.seconds(pids)
-            found = streams.read(server.port, connections=CONNECTIONS, streams=rounds)
-            seen.setdefault(name, []).append(found)
-            return (cpu.seconds(pids) - before) / found.events * 1e6
-
-        samples = interleave({name: partial(cost, name, one) for name, one in started.items()}, settings.pairs)
+        samples, notes = _stream_costs(started, settings)
     title = f"streams of {EVENTS} events, {EVENTS_A_SECOND}/s each, {CONNECTIONS} at once: CPU a relayed event"
-    notes = {name: _coalescing(found) for name, found in seen.items()}
     return [Figure("stream", title, "us", samples, ("fastgw", "nginx"), False, FLOORS["stream"], 1.2, notes)]
+
+
+def _stream_costs(started: dict[str, Server], settings: Settings) -> tuple[Samples, dict[str, str]]:
+    """CPU an event of each server, and what is to be said of how it sent them."""
+    rounds = max(1, round(settings.seconds * EVENTS_A_SECOND / EVENTS))
+    seen: dict[str, list[streams.Streamed]] = {}
+    for server in started.values():
+        streams.read(server.port, connections=CONNECTIONS, streams=1)
+
+    def cost(name: str, server: Server) -> float:
+        pids = server.measured()
+        before = cpu.seconds(pids)
+        found = streams.read(server.port, connections=CONNECTIONS, streams=rounds)
+        seen.setdefault(name, []).append(found)
+        return (cpu.seconds(pids) - before) / found.events * 1e6
+
+    samples = interleave({name: partial(cost, name, one) for name, one in started.items()}, settings.pairs)
+    return samples, {name: _coalescing(found) for name, found in seen.items()}
 
 
 def _coalescing(found: list[streams.Streamed]) -> str:
@@ -139,6 +144,34 @@ def _coalescing(found: list[streams.Streamed]) -> str:
     text = f"{rate:,.0f} events/s, {together:.2f} events a read at the caller"
     # Then its writes carried several events each, and its figure is not for one.
     return text + ("; IT JOINED EVENTS" if together > COALESCED else "")
+
+
+def translated(settings: Settings) -> list[Figure]:
+    """The same chat passed through to a provider that speaks its dialect, and translated to one of Anthropic's."""
+    with Stage() as stage:
+        started: dict[str, Server] = {
+            "passed": servers.fastgw(stage, servers.answering_nginx(stage), slowed=settings.slowed),
+            "translated": servers.fastgw(stage, servers.answering_nginx(stage, anthropic=True), kind="anthropic"),
+        }
+        meters = _by_wrk(stage, started, settings, 400, CONNECTIONS)
+        samples = interleave(meters, settings.pairs)
+    title = "chat of 0.4 KB to Anthropic and back, held: its CPU over a pass-through's"
+    notes = {one: meter.note() for one, meter in meters.items()}
+    return [Figure("translated", title, "us", samples, ("translated", "passed"), True, 60.0, 20.0, notes)]
+
+
+def stream_translated(settings: Settings) -> list[Figure]:
+    """The same stream, tapped and translated."""
+    pace = ("--tokens", str(EVENTS), "--tokens-per-second", str(EVENTS_A_SECOND), "--flush-each")
+    with Stage() as stage:
+        upstream = servers.mock(stage, *pace)
+        started: dict[str, Server] = {
+            "tapped": servers.fastgw(stage, upstream, slowed=settings.slowed),
+            "translated": servers.fastgw(stage, upstream, kind="anthropic"),
+        }
+        samples, notes = _stream_costs(started, settings)
+    title = f"streams of {EVENTS} events from Anthropic, {CONNECTIONS} at once, held: CPU an event over a tapped one's"
+    return [Figure("stream-translated", title, "us", samples, ("translated", "tapped"), True, 10.0, None, notes)]
 
 
 def latency(settings: Settings) -> list[Figure]:
@@ -251,6 +284,8 @@ CASES: Final[dict[str, Callable[[Settings], list[Figure]]]] = {
     "reply-100k": partial(chat, name="reply-100k", size=400, reply=100_000),
     "waiting": waiting,
     "stream": stream,
+    "translated": translated,
+    "stream-translated": stream_translated,
     "latency": latency,
     "workers": workers,
     "memory": memory,

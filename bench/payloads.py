@@ -55,6 +55,31 @@ def reply(size: int = 600) -> bytes:
     return json.dumps(shown).encode()
 
 
+def message(size: int = 600) -> bytes:
+    """A whole reply of Anthropic's of exactly `size` bytes. Raises ValueError when that is too few."""
+    text = {"type": "text", "text": ""}
+    shown = {
+        "id": "msg_0123456789abcdef01234",
+        "type": "message",
+        "role": "assistant",
+        "model": UPSTREAM_MODEL,
+        "content": [text],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 100,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 50,
+        },
+    }
+    room = size - len(json.dumps(shown))
+    if room < 0:
+        raise ValueError(f"a reply takes {size - room} bytes or more, not {size}")
+    text["text"] = (_LOREM * (room // len(_LOREM) + 1))[:room]
+    return json.dumps(shown).encode()
+
+
 def head(host: str, path: str, body: bytes) -> bytes:
     """The head of a request with `body`, as an SDK sends it."""
     return (

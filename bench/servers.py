@@ -110,9 +110,9 @@ def _nginx(stage: Stage, name: str, cores: frozenset[int], port: int, inside: st
     return _ready(Server(name, port, stage.start(name, ["nginx", "-c", str(config), "-p", str(scratch)], cores)))
 
 
-def answering_nginx(stage: Stage, size: int = 600) -> Server:
+def answering_nginx(stage: Stage, size: int = 600, *, anthropic: bool = False) -> Server:
     """An upstream that answers every request with the same bytes, from memory: nothing is faster."""
-    port, reply = free_port(), payloads.reply(size)
+    port, reply = free_port(), payloads.message(size) if anthropic else payloads.reply(size)
     if size <= LITERAL and b"'" not in reply and b"$" not in reply:
         inside = _ANSWERS.format(host=HOST, port=port, reply=reply.decode())
     else:
@@ -121,7 +121,7 @@ def answering_nginx(stage: Stage, size: int = 600) -> Server:
         root.mkdir()
         (root / "reply.json").write_bytes(reply)
         inside = _ANSWERS_FROM_FILE.format(host=HOST, port=port, root=root)
-    return _nginx(stage, "nginx upstream", stage.cores.load, port, inside)
+    return _nginx(stage, "anthropic upstream" if anthropic else "nginx upstream", stage.cores.load, port, inside)
 
 
 def passing_nginx(stage: Stage, upstream: Server, *, buffering: bool = True) -> Server:
@@ -141,12 +141,19 @@ def haproxy(stage: Stage, upstream: Server) -> Server:
     return _ready(Server("haproxy", port, stage.start("haproxy", command, stage.cores.server)))
 
 
-def fastgw(stage: Stage, upstream: Server, *, workers: int = 1, slowed: int = 0) -> Fastgw:
-    """fastgw by `everything-on.yaml`; `slowed` puts so many microseconds of nothing into every call."""
+def fastgw(
+    stage: Stage, upstream: Server, *, workers: int = 1, slowed: int = 0, kind: str = "openai_compatible"
+) -> Fastgw:
+    """fastgw by `everything-on.yaml` before a provider of this kind.
+
+    `slowed` puts so many microseconds of nothing into every call.
+    """
     port, console = free_port(), free_port()
-    data = stage.path("data")
+    name = "fastgw" if kind == "openai_compatible" else f"fastgw to {kind}"
+    data = stage.path(f"{name} data")
     environ = {
-        "BENCH_UPSTREAM": f"{upstream.url}/v1",
+        "BENCH_UPSTREAM": upstream.url if kind == "anthropic" else f"{upstream.url}/v1",
+        "BENCH_KIND": kind,
         "BENCH_UPSTREAM_KEY": "sk-bench-upstream-0123456789",
         "BENCH_KEY": payloads.caller_key(),
     }
@@ -157,7 +164,7 @@ def fastgw(stage: Stage, upstream: Server, *, workers: int = 1, slowed: int = 0)
         *("--port", str(port), "--console-port", str(console)),
         *("--workers", str(workers), "--data-dir", str(data)),
     ]
-    server = Fastgw("fastgw", port, stage.start("fastgw", command, stage.cores.server, environ))
+    server = Fastgw(name, port, stage.start(name, command, stage.cores.server, environ))
     # The node listens before its workers serve; each must be there, or the first load meets an idle core.
     server.process.wait_for(_workers_ready(server, workers))
     return server

@@ -8,7 +8,7 @@ import pytest
 from fastgw.errors import KINDS, GatewayError, UpstreamError
 
 DOC = Path(__file__).parents[1] / "docs" / "errors.md"
-TYPES = {"invalid_request_error", "permission_error", "rate_limit_error", "api_error"}
+TYPES = {"insufficient_quota", "invalid_request_error", "permission_error", "rate_limit_error", "api_error"}
 
 
 def test_the_page_lists_every_kind_as_it_is():

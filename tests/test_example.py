@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastgw.plan.config import ConfigErrors, parse
+from fastgw.plan.decode import ConfigErrors
+from fastgw.plan.parse import parse
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "fastgw.example.yaml"
 ENVIRON = {"OPENAI_API_KEY": "sk-test", "AZURE_OPENAI_API_KEY": "azure-test", "FASTGW_DEMO_KEY": "sk-demo"}

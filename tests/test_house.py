@@ -19,7 +19,7 @@ CORE = SRC / "fastgw" / "_core"
 # From the top down. A module may import what is on a lower floor, and its own package; the packages that share a floor
 # never import each other. A package's entry covers all its modules unless one of them has an entry of its own.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("cli", "doctor", "__main__"),
+    ("cli", "doctor", "provider_check", "__main__"),
     ("node",),
     ("gateway", "recorder", "control", "console", "mock"),
     ("granian_host", "child"),  # what the processes of all of these have in common

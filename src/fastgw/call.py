@@ -1,6 +1,7 @@
 """All that is known of one request, from its first header to its record."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -21,9 +22,14 @@ class Call(Struct, eq=False):
 
     Times are seconds of CLOCK_MONOTONIC; `now_ns` is when the request had been read, in nanoseconds, for the shared
     table. `cause` says why the task of this call was cancelled, when it was: the kind of a `GatewayError`.
-    `upstream_model` is set where the client's name of the model carries the upstream's (a wildcard). `ratelimit` is
-    (limit, remaining, ns until full) of the tightest limit. `chat` is the request in the hub's terms and
+    `upstream_model` is set where the client's name of the model carries the upstream's (a wildcard). `asked` is the
+    name that stands in the request and `alias` the one that `model_name` was meant by, both only where they are others.
+    `wishes` is what the request says of who should answer (`dialects.openrouter`), None when it says nothing.
+    `ratelimit` is (limit, remaining, ns until full) of the tightest limit. `chat` is the request in the hub's terms and
     `translation` what translates the attempt under way, both None while client and provider speak the same dialect.
+    `form` writes a stream otherwise than as server-sent events, where the client asked for that.
+    `dropped` names the fields of the request that the vendor does not take. `pinned` is the one provider that may be
+    asked, where another would not know what the request goes on from, `quoted` the (provider's, client's) id of that.
     """
 
     id: str
@@ -36,6 +42,9 @@ class Call(Struct, eq=False):
     model: Any = None
     model_name: str = ""
     upstream_model: str = ""
+    asked: str = ""
+    alias: str = ""
+    wishes: Any = None
     target: Any = None
     stream: bool = False
     attempts: list[Any] = []
@@ -53,11 +62,20 @@ class Call(Struct, eq=False):
     reply: Any = None
     chat: Any = None
     translation: Any = None
+    form: Any = None
+    dropped: Sequence[str] = ()
+    pinned: str = ""
+    quoted: tuple[str, str] | None = None
     task: asyncio.Task[Any] | None = None
     cause: str = ""
     done: bool = False
     poke_at: float = 0.0
     body_deadline: float = 0.0
+
+    @property
+    def shown(self) -> str:
+        """The model's name as the client knows it."""
+        return self.alias or self.model_name
 
     def abandon(self, cause: str) -> None:
         """Cancel the task that serves this call, for a reason it will find in `cause`; once only."""

@@ -1,9 +1,10 @@
 """The command line. Beside `doctor` the only file that knows every plane.
 
-Exit codes: 0 fine; 1 config invalid, or `doctor` found something; 2 usage, or nothing to serve; 3 port taken;
-4 data directory in use or unsafe.
+Exit codes: 0 fine; 1 config invalid, or `doctor` or `providers test` found something; 2 usage, or nothing to serve;
+3 port taken; 4 data directory in use or unsafe.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -17,14 +18,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from fastgw import __version__, doctor, node
+from fastgw import __version__, doctor, node, provider_check
 from fastgw._core import table as shared
 from fastgw.mock import faults
 from fastgw.mock import server as mock_server
 from fastgw.mock.options import MockOptions
-from fastgw.plan import catalogue
 from fastgw.plan.compile import build
-from fastgw.plan.config import ConfigErrors, Limits
+from fastgw.plan.config import Limits
+from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.keystore import KeyStore, KeyStoreError
 from fastgw.plan.sources import Sources
 from fastgw.providers import list_providers, show_provider
@@ -235,15 +236,31 @@ def providers_list() -> None:
 @providers_group.command("show")
 @click.argument("kind")
 def providers_show(kind: str) -> None:
-    """A vendor, and the models of it whose prices are known."""
+    """A vendor, how it differs from its dialect, and the models of it whose prices are known."""
     one = show_provider(kind)
     if one is None:
         raise click.ClickException(f"there is no provider {kind!r}; `fastgw providers list` shows all")
-    click.echo(f"{one.kind}: {one.title or one.kind}\ndocs: {one.docs or '-'}")
-    click.echo(f"address: {one.base_url or 'yours (base_url)'}")
-    click.echo(f"dialects: {', '.join(one.speaks)}\ntested: {'yes' if one.tested else 'no'}")
-    for entry in catalogue.list_models(kind):
-        click.echo(f"  {entry.model}\t{entry.mode}\tcontext {entry.context or '-'}\toutput {entry.max_output or '-'}")
+    for line in provider_check.described(one):
+        click.echo(line)
+
+
+@providers_group.command("test")
+@click.argument("name")
+@config_option
+@click.option("--model", default="", metavar="MODEL", help="The provider's name of a model [default: the config's].")
+@click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1, 600), help="Seconds for a call.")
+def providers_test(name: str, config: str | None, model: str, timeout: float) -> None:
+    """Make one tiny real call for each operation of a configured provider, and say what is wrong."""
+    try:
+        plan = provider_check.plan_of(_config_path(config))
+        findings = asyncio.run(provider_check.check(plan, name, model, timeout))
+    except ConfigErrors as found:
+        for error in found.errors:
+            click.echo(error, err=True)
+        sys.exit(1)
+    except provider_check.NothingToAsk as error:
+        raise click.UsageError(str(error)) from None
+    _print_findings(findings)
 
 
 @main.group()
@@ -300,7 +317,10 @@ def log_level(level: str, console: str, data_dir: str) -> None:
 @data_dir_option
 def doctor_command(config: str | None, port: int, data_dir: str) -> None:
     """What is wrong with this set-up, and how to mend it."""
-    findings = doctor.examine(_config_path(config), Path(data_dir), port)
+    _print_findings(doctor.examine(_config_path(config), Path(data_dir), port))
+
+
+def _print_findings(findings: list[doctor.Finding]) -> None:
     for finding in findings:
         click.echo(f"[{finding.grade}] {finding.subject}: {finding.text}")
         if finding.mend:

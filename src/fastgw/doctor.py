@@ -15,7 +15,7 @@ from fastgw import _core
 from fastgw._core import table as shared
 from fastgw.node.cores import available_cores
 from fastgw.plan.compile import build
-from fastgw.plan.config import ConfigErrors
+from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.plan import Plan
 from fastgw.plan.sources import Sources, providers_in
 from fastgw.telemetry.metrics import SeriesRegistry

@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
     "key_blocked": Kind(401, "invalid_request_error", "key_blocked", "client"),
     "ambiguous_key": Kind(400, "invalid_request_error", "ambiguous_key", "client"),
     "model_not_found": Kind(404, "invalid_request_error", "model_not_found", "client"),
+    "response_not_found": Kind(404, "invalid_request_error", "response_not_found", "client"),
     "model_not_allowed": Kind(403, "permission_error", "model_not_allowed", "client"),
     "invalid_json": Kind(400, "invalid_request_error", "invalid_json", "client"),
     "duplicate_field": Kind(400, "invalid_request_error", "duplicate_field", "client"),
@@ -38,6 +39,9 @@ KINDS: dict[str, Kind] = {
     "request_timeout": Kind(408, "invalid_request_error", "request_timeout", "client"),
     "client_closed": Kind(499, "invalid_request_error", "client_closed", "client"),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", "client"),
+    "concurrency_limit_exceeded": Kind(429, "rate_limit_error", "concurrency_limit_exceeded", "client"),
+    "budget_exceeded": Kind(429, "insufficient_quota", "budget_exceeded", "client"),
+    "price_unknown": Kind(400, "invalid_request_error", "price_unknown", "client"),
     "endpoint_not_enabled": Kind(404, "invalid_request_error", "endpoint_not_enabled", "client"),
     "method_not_allowed": Kind(405, "invalid_request_error", "bad_request", "client"),
     "upstream_unreachable": Kind(502, "api_error", "upstream_unreachable", "upstream", retryable=True),
@@ -82,8 +86,9 @@ class UpstreamError(GatewayError):
     """A failure of one attempt at an upstream; `reason` is a stable word for records and metrics.
 
     Reasons: `connect` (refused, unreachable, dns, tls: nothing was sent), `queue_full`, `queue_timeout` (no
-    connection to be had: nothing was sent), `timeout` (first byte, idle or total deadline), `reset` (the connection
-    ended before the reply did), `invalid` (not HTTP as RFC 9112 has it), `too_large` (a cap was hit).
+    connection to be had: nothing was sent), `auth` (no credential to be had: nothing was sent), `not_offered` (the
+    provider has no such operation: nothing was sent), `timeout` (first byte, idle or total deadline), `reset` (the
+    connection ended before the reply did), `invalid` (not HTTP as RFC 9112 has it), `too_large` (a cap was hit).
     `sent` is False when not one byte of the request can have reached the upstream: nothing can have been billed.
     """
 

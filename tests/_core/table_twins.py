@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fastgw._core import NATIVE, table_file, table_py
+from fastgw._core import NATIVE, table_layout, table_py
 
 NOW = 10**15
 SECOND = 10**9
@@ -26,15 +26,19 @@ class Core(NamedTuple):
     table: table_py.Table
     path: str
 
-    def slot(self) -> int:
-        return self.table.slot(next(NAMES).to_bytes(16, "little"))
+    @property
+    def geometry(self) -> table_layout.Geometry:
+        table = self.table
+        return table_layout.Geometry(table.slots, table.lanes, table.counters, table.entries)
+
+    def slot(self, kind: int = table_layout.RATE) -> int:
+        return self.table.slot(next(NAMES).to_bytes(16, "little"), kind)
 
     def rule(self, interval: int, burst: int, slot: int | None = None) -> table_py.Rules:
         return self.module.Rules([(self.slot() if slot is None else slot, interval, interval * (burst - 1))])
 
     def write_gcra(self, slot: int, value: int) -> None:
-        geometry = table_file.Geometry(self.table.slots, self.table.lanes, self.table.counters)
-        word = geometry.slots_word + slot * table_file.LINE_WORDS + table_file.SLOT_GCRA
+        word = self.geometry.slot_word(slot) + table_layout.SLOT_VALUE
         fd = os.open(self.path, os.O_WRONLY)
         os.pwrite(fd, value.to_bytes(8, sys.byteorder), word * 8)
         os.close(fd)
@@ -61,7 +65,7 @@ def loaded(twin: str) -> ModuleType:
 
 
 def make(module: ModuleType, path: Path, **geometry: int) -> Core:
-    figures = {"slots": 8192, "lanes": 4, "counters": 64} | geometry
+    figures = {"slots": 8192, "lanes": 4, "counters": 64, "entries": 16} | geometry
     return Core(module, module.Table.open(str(path), create=True, **figures), str(path))
 
 

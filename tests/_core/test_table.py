@@ -13,7 +13,7 @@ from tests._core.table_twins import NOW, SECOND, TWINS, Core, level, lines, load
 
 @pytest.fixture(scope="module", params=TWINS)
 def core(request, tmp_path_factory) -> Iterator[Core]:
-    core = make(loaded(request.param), tmp_path_factory.mktemp("table") / "table-v1.map")
+    core = make(loaded(request.param), tmp_path_factory.mktemp("table") / "table-v2.map")
     yield core
     core.table.close()
 
@@ -208,7 +208,7 @@ figures = st.tuples(st.integers(1, 2**40), st.integers(1, 40))
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> Iterator[tuple[Core, Core]]:
-    made = [make(loaded(twin), tmp_path_factory.mktemp(twin) / "table-v1.map", slots=1 << 15) for twin in TWINS]
+    made = [make(loaded(twin), tmp_path_factory.mktemp(twin) / "table-v2.map", slots=1 << 15) for twin in TWINS]
     yield made[0], made[1]
     for core in made:
         core.table.close()

@@ -10,16 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from fastgw._core import table_file
-from fastgw._core.table_file import LINE_WORDS, SLOT_GCRA, WORD, Geometry, TableError, TableFile, open_file
+from fastgw._core import table_file, table_layout
+from fastgw._core.table_file import TableFile, open_file
+from fastgw._core.table_layout import (
+    BOOT_KINDS,
+    LANE_WORDS,
+    LINE_WORDS,
+    PAGE_BYTES,
+    SLOT_KIND,
+    SLOT_TAG,
+    SLOT_VALUE,
+    WORD,
+    Geometry,
+    TableError,
+)
 
-SMALL = Geometry(slots=16, lanes=3, counters=20)
+SMALL = Geometry(slots=16, lanes=3, counters=20, entries=5)
 BOOT, NEXT_BOOT = b"the first boot..", b"the second boot."
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    return str(tmp_path / "table-v1.map")
+    return str(tmp_path / "table-v2.map")
 
 
 def opened(path: str, boot_id: bytes = BOOT, *, create: bool = True) -> TableFile:
@@ -56,13 +68,13 @@ class MortalWords:
         self._words[at] = value
 
 
-def test_a_new_file_is_private_whole_and_allocated(path):
+def test_a_new_file_is_private_and_whole_and_its_holes_are_where_nobody_writes(path):
     opened(path).close()
     status = os.stat(path)
     assert status.st_mode & 0o7777 == 0o600
     assert status.st_size == SMALL.size
-    assert status.st_blocks * 512 >= status.st_size
-    assert os.listdir(Path(path).parent) == ["table-v1.map"]
+    assert SMALL.slots_word * WORD <= status.st_blocks * 512 < status.st_size
+    assert os.listdir(Path(path).parent) == ["table-v2.map"]
 
 
 def test_a_wide_umask_does_not_matter(path):
@@ -79,7 +91,10 @@ def test_an_existing_file_keeps_its_geometry(path):
     assert open_file(path, Geometry(999, 9, 99), create=True, boot_id=BOOT).geometry == SMALL
 
 
-@pytest.mark.parametrize("bad", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1 << 25, 1, 1), (1, 5000, 1), (1, 1, 1 << 21)])
+@pytest.mark.parametrize(
+    "bad",
+    [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1 << 25, 1, 1), (1, 257, 1), (1, 1, 1 << 21), (1, 1, 1, 0), (1, 1, 1, 8193)],
+)
 def test_impossible_geometry(path, bad):
     with pytest.raises(ValueError, match="must be 1 to"):
         open_file(path, Geometry(*bad), create=True)
@@ -87,9 +102,18 @@ def test_impossible_geometry(path, bad):
 
 
 def test_regions_do_not_overlap_and_keep_their_lines():
-    for geometry in (SMALL, Geometry(1, 1, 1), Geometry(7, 65, 9), Geometry(262_144, 64, 8_192)):
-        assert geometry.lane_word(geometry.lanes - 1) + LINE_WORDS <= geometry.slots_word
-        assert geometry.slots_word + geometry.slots * LINE_WORDS == geometry.stripe_word(0)
+    for geometry in (SMALL, Geometry(1, 1, 1, 1), Geometry(7, 65, 9), Geometry(1 << 20, 64, 65_536)):
+        assert geometry.lane_word(geometry.lanes - 1) + LANE_WORDS <= geometry.directory_word
+        assert geometry.directory_words >= 2 * geometry.slots
+        assert geometry.directory_words & geometry.directory_words - 1 == 0
+        assert geometry.slots_word + geometry.slots * LINE_WORDS == geometry.slot_word(geometry.slots)
+        assert geometry.slot_word(geometry.slots) == geometry.stripe_word(0)
+        assert geometry.stripe_word(geometry.lanes) + geometry.counters <= geometry.entry_word(0, 0)
+        assert geometry.entry_word(0, geometry.entries) <= geometry.entry_word(1, 0)
+        for lane in range(geometry.lanes):
+            assert geometry.entry_word(lane, 0) * WORD % PAGE_BYTES == 0
+        assert (geometry.slots_word + SLOT_VALUE) % 2 == 0 == geometry.slots_word * WORD % PAGE_BYTES
+        assert SLOT_TAG == SLOT_VALUE + 1
         assert geometry.stripe_word(1) - geometry.stripe_word(0) >= geometry.counters
         assert geometry.stripe_word(geometry.lanes) + geometry.counters <= geometry.size // WORD
         assert geometry.stripe_word(1) % LINE_WORDS == geometry.slots_word % LINE_WORDS == 0
@@ -103,20 +127,20 @@ def test_absent_without_create(path):
 
 def test_absent_directory(tmp_path):
     with pytest.raises(TableError, match="cannot be made"):
-        opened(str(tmp_path / "none" / "table-v1.map"))
+        opened(str(tmp_path / "none" / "table-v2.map"))
 
 
 def test_the_loser_of_a_creation_race_takes_the_winners_file(path, monkeypatch):
     opened(path).words[-1] = 77
     monkeypatch.setattr(os.path, "lexists", lambda _: False)
     assert opened(path).words[-1] == 77
-    assert os.listdir(Path(path).parent) == ["table-v1.map"]
+    assert os.listdir(Path(path).parent) == ["table-v2.map"]
 
 
 def test_a_creation_that_was_killed_is_begun_anew(path):
     Path(f"{path}.{os.getpid()}.new").write_bytes(b"half")
     assert opened(path).counters_sum(0, 1) == [0]
-    assert os.listdir(Path(path).parent) == ["table-v1.map"]
+    assert os.listdir(Path(path).parent) == ["table-v2.map"]
 
 
 def test_no_room_for_the_file(path):
@@ -161,10 +185,10 @@ def test_not_a_regular_file(path):
     ("offset", "data", "says"),
     [
         (0, b"notatabl", "not a fastgw table"),
-        (WORD, struct.pack("=Q", 2), "layout version is 2, this release reads 1"),
+        (WORD, struct.pack("=Q", 3), "layout version is 3, this release reads 2"),
         (2 * WORD, struct.pack("=Q", 17), "header is damaged"),
-        (5 * WORD, struct.pack("=Q", 17), "header is damaged"),
-        (6 * WORD, b"\0" * WORD, "header is damaged"),
+        (6 * WORD, struct.pack("=Q", 17), "header is damaged"),
+        (7 * WORD, b"\0" * WORD, "header is damaged"),
     ],
 )
 def test_a_damaged_header(path, offset, data, says):
@@ -186,7 +210,7 @@ def test_a_file_of_the_wrong_size(path, size):
 
 def test_a_header_that_checks_but_cannot_be(path):
     opened(path).close()
-    geometry = Geometry(1 << 30, 1, 1)
+    geometry = Geometry(1 << 30, 1, 1, 1)
     overwrite(path, 0, table_file._header(geometry))
     with pytest.raises(TableError, match="slots must be 1 to"):
         opened(path)
@@ -202,19 +226,22 @@ def test_refused_files_leave_no_descriptor(path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_new_boot_zeroes_gcra_words_only(path):
+def test_a_new_boot_keeps_windows_and_flags_only(path):
     file = opened(path)
-    index = file.slot(slot_id("a"))
-    at = SMALL.slots_word + index * LINE_WORDS
-    for word in range(at + SLOT_GCRA, at + LINE_WORDS):
-        file.words[word] = word
-    last = SMALL.slots_word + (SMALL.slots - 1) * LINE_WORDS + SLOT_GCRA
-    file.words[last] = 5
+    kinds = range(table_layout.RATE, table_layout.RETRY + 1)
+    indexes = {kind: file.slot(slot_id(kind), kind) for kind in kinds}
+    for index in indexes.values():
+        at = SMALL.slot_word(index)
+        for word in (at + SLOT_VALUE, at + SLOT_TAG, at + SLOT_KIND + 1):
+            file.words[word] = word
     file.words[SMALL.stripe_word(0)] = 41
     before = file.words.tolist()
     assert opened(path).words.tolist() == before
     after = opened(path, NEXT_BOOT).words.tolist()
-    before[at + SLOT_GCRA] = before[last] = 0
+    assert {table_layout.RATE, table_layout.CONCURRENT, table_layout.BREAKER, table_layout.RETRY} == BOOT_KINDS
+    for kind in BOOT_KINDS:
+        at = SMALL.slot_word(indexes[kind])
+        before[at + SLOT_VALUE] = before[at + SLOT_TAG] = 0
     before[8:10] = struct.unpack("=QQ", NEXT_BOOT)
     assert after == before
 
@@ -256,13 +283,13 @@ def test_bad_ids(path, bad):
         file.find(bad)
 
 
-@pytest.mark.parametrize("stores", [0, 1])
+@pytest.mark.parametrize("stores", range(6))
 def test_a_kill_within_an_insert_loses_no_place(path, stores):
     file = opened(path)
     file.words = MortalWords(file.words, stores)
     with pytest.raises(Killed):
         file.slot(slot_id("a"))
-    indexes = [opened(path).slot(slot_id(name)) for name in range(SMALL.slots)]
+    indexes = [opened(path).slot(slot_id(name)) for name in ("a", *range(SMALL.slots - 1))]
     assert sorted(indexes) == list(range(SMALL.slots))
 
 

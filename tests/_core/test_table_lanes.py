@@ -12,7 +12,7 @@ from tests._core.table_twins import NOW, SECOND, TWINS, Core, lines, loaded, mak
 @pytest.fixture(params=TWINS)
 def fresh(request, tmp_path) -> Iterator[Core]:
     """For what claims lanes: a table nobody else has claimed on."""
-    core = make(loaded(request.param), tmp_path / "table-v1.map", slots=64)
+    core = make(loaded(request.param), tmp_path / "table-v2.map", slots=64)
     yield core
     core.table.close()
 

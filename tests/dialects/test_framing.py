@@ -146,3 +146,20 @@ def test_what_we_write_we_read():
 )
 def test_name(event, expected):
     assert framing.name(event) == expected
+
+
+def test_a_stream_is_cut_into_names_and_payloads_however_it_arrives():
+    stream = b"event: a\ndata: 1\n\n: ping\n\ndata: 2\r\n\r\nevent: b\rdata: 3\ndata: 4\n\ndata: last\n"
+    found = [("a", b"1"), ("", b"2"), ("b", b"3\n4")]
+    for size in (1, 2, 7, len(stream)):
+        cutter = framing.ServerSentEvents()
+        pieces = [cutter.feed(stream[at : at + size]) for at in range(0, len(stream), size)]
+        assert [one for piece in pieces for one in piece] == found
+        assert cutter.end() == [("", b"last")]
+        assert cutter.end() == []
+
+
+def test_an_event_without_end_is_refused():
+    cutter = framing.ServerSentEvents()
+    with pytest.raises(ValueError, match="8 MiB"):
+        cutter.feed(b"data: " + b"x" * framing.MAX_EVENT)

@@ -21,8 +21,9 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 @dataclass(frozen=True)
 class Case:
-    """A request. Turns are `("user" | "assistant" | "image", text)`, `("calls", ((id, name, arguments), ...))` or
-    `("results", ((id, name, text), ...))`; tools are `(name, JSON Schema)`.
+    """A request. Turns are `("user" | "assistant" | "image", text)`, `("linked", (text, URL of an image))`,
+    `("calls", ((id, name, arguments), ...))`, `("results", ((id, name, text), ...))`, or `("said", native)` with what
+    an outcome of the same client kept; tools are `(name, JSON Schema)`. `choice` is `none` or the tool to be called.
     """
 
     turns: tuple[tuple[str, Any], ...]
@@ -33,11 +34,16 @@ class Case:
     schema: dict[str, Any] | None = None
     model: str = "mock-small"
     think: bool = False
+    choice: str = ""
+    stop: tuple[str, ...] = ()
+    answers: int = 0
 
 
 @dataclass
 class Outcome:
-    """What an SDK made of an answer. `arguments` are the calls' as text where the SDK leaves them so."""
+    """What an SDK made of an answer. `arguments` are the calls' as text where the SDK leaves them so, `others` the
+    texts of further answers, `native` what the client sends back to go on with the conversation.
+    """
 
     text: str = ""
     stop: Any = None
@@ -46,20 +52,25 @@ class Outcome:
     complete: bool = False
     ids: list[str] = field(default_factory=list, compare=False)
     arguments: list[str] = field(default_factory=list, compare=False)
+    others: list[str] = field(default_factory=list)
+    thought: str = field(default="", compare=False)
+    refusal: str = field(default="", compare=False)
+    native: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error as an SDK raised it."""
+    """An error as an SDK raised it. `code` is the dialect's own, where it has one."""
 
     kind: str
     status: int
     message: str = field(compare=False, default="")
     retry_after: str | None = field(compare=False, default=None)
+    code: str | None = field(compare=False, default=None)
 
 
 def _called(outcome: Outcome, ident: str | None, name: str, arguments: str) -> None:
-    outcome.calls.append((name, json.loads(arguments)))
+    outcome.calls.append((name, json.loads(arguments or "{}")))
     outcome.arguments.append(arguments)
     outcome.ids.append(ident or "")
 
@@ -84,15 +95,30 @@ class OpenAIChat:
             elif kind == "image":
                 image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
                 messages.append({"role": "user", "content": [{"type": "text", "text": said}, image]})
+            elif kind == "linked":
+                image = {"type": "image_url", "image_url": {"url": said[1]}}
+                messages.append({"role": "user", "content": [{"type": "text", "text": said[0]}, image]})
+            elif kind == "said":
+                messages.append(said)
             else:
                 messages.append({"role": kind, "content": said})
-        more: dict[str, Any] = {"messages": messages}
+        return {"messages": messages} | self._options(case)
+
+    @staticmethod
+    def _options(case: Case) -> dict[str, Any]:
+        more: dict[str, Any] = {}
         if case.tools:
             more["tools"] = [
                 {"type": "function", "function": {"name": n, "parameters": schema}} for n, schema in case.tools
             ]
-        if case.force:
-            more["tool_choice"] = "required"
+        if case.force or case.choice == "none":
+            more["tool_choice"] = case.choice or "required"
+        elif case.choice:
+            more["tool_choice"] = {"type": "function", "function": {"name": case.choice}}
+        if case.stop:
+            more["stop"] = list(case.stop)
+        if case.answers:
+            more["n"] = case.answers
         if case.max_tokens:
             more["max_completion_tokens"] = case.max_tokens
         if case.think:
@@ -104,29 +130,58 @@ class OpenAIChat:
 
     def whole(self, model: str, case: Case) -> Outcome:
         reply = self.sdk.chat.completions.create(model=model, **self._request(case))
-        (choice,) = reply.choices
-        outcome = Outcome(choice.message.content or "", choice.finish_reason, complete=True, usage=self._usage(reply))
-        for call in choice.message.tool_calls or ():
+        choice, *others = reply.choices
+        said = choice.message
+        outcome = Outcome(said.content or "", choice.finish_reason, complete=True, usage=self._usage(reply))
+        outcome.others = [other.message.content for other in others]
+        outcome.refusal, outcome.thought = said.refusal or "", getattr(said, "reasoning_content", None) or ""
+        for call in said.tool_calls or ():
             _called(outcome, call.id, call.function.name, call.function.arguments)
+        outcome.native = said.model_dump(exclude_unset=True)
         return outcome
 
     def streamed(self, model: str, case: Case) -> Outcome:
-        outcome, calls = Outcome(), {}
+        outcome, calls, others, details, seals = Outcome(), {}, {}, {}, {}
         options = {"include_usage": True}
         for chunk in self.sdk.chat.completions.create(
             model=model, stream=True, stream_options=options, **self._request(case)
         ):
             outcome.usage = self._usage(chunk) or outcome.usage
             for choice in chunk.choices:
-                outcome.text += choice.delta.content or ""
+                delta = choice.delta
+                if choice.index:
+                    others[choice.index] = others.get(choice.index, "") + (delta.content or "")
+                    continue
+                outcome.text += delta.content or ""
+                outcome.refusal += delta.refusal or ""
+                outcome.thought += getattr(delta, "reasoning_content", None) or ""
                 outcome.stop = choice.finish_reason or outcome.stop
-                for part in choice.delta.tool_calls or ():
+                for part in delta.tool_calls or ():
                     call = calls.setdefault(part.index, [part.id, part.function.name, ""])
                     call[2] += part.function.arguments or ""
+                    if sealed := getattr(part, "extra_content", None):
+                        seals[part.id] = {"extra_content": sealed}
+                for detail in getattr(delta, "reasoning_details", None) or ():
+                    known = details.setdefault(detail["index"], {})
+                    known |= detail | {"text": known.get("text", "") + (detail.get("text") or "")}
         outcome.complete = outcome.stop is not None
+        outcome.others = [text for _, text in sorted(others.items())]
         for _, call in sorted(calls.items()):
             _called(outcome, *call)
+        outcome.native = self._said(outcome, list(details.values()), seals)
         return outcome
+
+    @staticmethod
+    def _said(outcome: Outcome, details: list[dict[str, Any]], seals: dict[str, Any]) -> dict[str, Any]:
+        """The message that the chunks make together."""
+        message: dict[str, Any] = {"role": "assistant", "content": outcome.text or None}
+        if outcome.calls:
+            called = zip(outcome.ids, outcome.calls, outcome.arguments, strict=True)
+            message["tool_calls"] = [
+                {"id": i, "type": "function", "function": {"name": name, "arguments": text}} | seals.get(i, {})
+                for i, (name, _), text in called
+            ]
+        return message | ({"reasoning_details": details} if details else {})
 
     @staticmethod
     def _usage(reply: Any) -> tuple[int, ...]:
@@ -145,7 +200,8 @@ class OpenAIChat:
     @staticmethod
     def refusal(error: Any) -> Refusal:
         headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
-        return Refusal(type(error).__name__, getattr(error, "status_code", 0), str(error), headers.get("retry-after"))
+        told = (type(error).__name__, getattr(error, "status_code", 0), str(error), headers.get("retry-after"))
+        return Refusal(*told, getattr(error, "code", None))
 
 
 class OpenAIResponses(OpenAIChat):
@@ -163,21 +219,35 @@ class OpenAIResponses(OpenAIChat):
             elif kind == "image":
                 image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
                 items.append({"role": "user", "content": [{"type": "input_text", "text": said}, image]})
+            elif kind == "linked":
+                image = {"type": "input_image", "image_url": said[1], "detail": "auto"}
+                items.append({"role": "user", "content": [{"type": "input_text", "text": said[0]}, image]})
+            elif kind == "said":
+                items += said
             else:
                 items.append({"role": kind, "content": said})
-        more: dict[str, Any] = {"input": items}
+        return {"input": items} | self._options(case)
+
+    @staticmethod
+    def _options(case: Case) -> dict[str, Any]:
+        assert not case.stop, "this API has none"
+        assert not case.answers, "this API gives one"
+        more: dict[str, Any] = {}
         if case.system:
             more["instructions"] = case.system
         if case.tools:
             more["tools"] = [
                 {"type": "function", "name": n, "parameters": schema, "strict": False} for n, schema in case.tools
             ]
-        if case.force:
-            more["tool_choice"] = "required"
+        if case.force or case.choice == "none":
+            more["tool_choice"] = case.choice or "required"
+        elif case.choice:
+            more["tool_choice"] = {"type": "function", "name": case.choice}
         if case.max_tokens:
             more["max_output_tokens"] = case.max_tokens
         if case.think:
-            more["reasoning"] = {"effort": "low"}
+            more["reasoning"] = {"effort": "low", "summary": "auto"}
+            more |= {"include": ["reasoning.encrypted_content"], "store": False}
         if case.schema:
             more["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": case.schema, "strict": True}}
         return more
@@ -186,19 +256,21 @@ class OpenAIResponses(OpenAIChat):
         return self._read(self.sdk.responses.create(model=model, **self._request(case)))
 
     def streamed(self, model: str, case: Case) -> Outcome:
-        text, final = "", None
+        text, refusal, final = "", "", None
         for number, event in enumerate(self.sdk.responses.create(model=model, stream=True, **self._request(case))):
             if event.type == "error":
                 raise openai.APIError(event.message, None, body=None)
             assert event.sequence_number == number
             if event.type == "response.output_text.delta":
                 text += event.delta
+            elif event.type == "response.refusal.delta":
+                refusal += event.delta
             elif event.type in ("response.completed", "response.incomplete"):
                 final = event.response
         if final is None:
             return Outcome(text)
         outcome = self._read(final)
-        assert outcome.text == text
+        assert (outcome.text, outcome.refusal) == (text, refusal)
         return outcome
 
     @staticmethod
@@ -212,6 +284,11 @@ class OpenAIResponses(OpenAIChat):
         for item in reply.output:
             if item.type == "function_call":
                 _called(outcome, item.call_id, item.name, item.arguments)
+            elif item.type == "reasoning":
+                outcome.thought += "".join(part.text for part in item.summary)
+            elif item.type == "message":
+                outcome.refusal += "".join(part.refusal for part in item.content if part.type == "refusal")
+        outcome.native = [item.model_dump(mode="json", exclude_unset=True) for item in reply.output]
         return outcome
 
 
@@ -233,8 +310,13 @@ class Anthropic:
             more["system"] = case.system
         if case.tools:
             more["tools"] = [{"name": n, "input_schema": schema} for n, schema in case.tools]
-        if case.force:
-            more["tool_choice"] = {"type": "any"}
+        if case.force or case.choice == "none":
+            more["tool_choice"] = {"type": "any" if case.force else "none"}
+        elif case.choice:
+            more["tool_choice"] = {"type": "tool", "name": case.choice}
+        if case.stop:
+            more["stop_sequences"] = list(case.stop)
+        assert not case.answers, "this API gives one"
         if case.schema:
             more["output_config"] = {"format": {"type": "json_schema", "schema": case.schema}}
         return more
@@ -247,22 +329,30 @@ class Anthropic:
         for block in reply.content:
             if block.type == "text":
                 outcome.text += block.text
+            elif block.type == "thinking":
+                outcome.thought += block.thinking
             elif block.type == "tool_use":
                 _called(outcome, block.id, block.name, json.dumps(block.input))
+        outcome.native = [block.model_dump(exclude_unset=True) for block in reply.content]
         return outcome
 
     def streamed(self, model: str, case: Case) -> Outcome:
-        outcome, calls, counted = Outcome(), {}, [0, 0, 0]
+        outcome, calls, counted, blocks = Outcome(), {}, [0, 0, 0], []
         for event in self.sdk.messages.create(model=model, stream=True, **self._request(case)):
             if event.type == "message_start":
                 if (usage := event.message.usage) is not None:
                     counted[::2] = [usage.input_tokens, usage.cache_read_input_tokens or 0]
-            elif event.type == "content_block_start" and event.content_block.type == "tool_use":
-                calls[event.index] = [event.content_block.id, event.content_block.name, ""]
+            elif event.type == "content_block_start":
+                assert event.index == len(blocks)
+                blocks.append(event.content_block.model_dump(exclude_unset=True))
+                if event.content_block.type == "tool_use":
+                    calls[event.index] = [event.content_block.id, event.content_block.name, ""]
             elif event.type == "content_block_delta":
-                outcome.text += getattr(event.delta, "text", "")
                 if event.delta.type == "input_json_delta":
                     calls[event.index][2] += event.delta.partial_json
+                else:
+                    ((name, more),) = event.delta.model_dump(exclude_unset=True, exclude={"type"}).items()
+                    blocks[event.index][name] = blocks[event.index].get(name, "") + more
             elif event.type == "message_delta":
                 outcome.stop = (event.delta.stop_reason, event.delta.stop_sequence)
                 # Cumulative; the input is told again only by some.
@@ -271,9 +361,13 @@ class Anthropic:
                 counted = [new or old for new, old in zip(told, counted, strict=True)]
             outcome.complete = event.type == "message_stop"
         outcome.usage = tuple(counted)
-        for _, (ident, name, arguments) in sorted(calls.items()):
+        outcome.text = "".join(block["text"] for block in blocks if block["type"] == "text")
+        outcome.thought = "".join(block["thinking"] for block in blocks if block["type"] == "thinking")
+        for index, (ident, name, arguments) in sorted(calls.items()):
             if outcome.complete:
                 _called(outcome, ident, name, arguments or "{}")
+                blocks[index]["input"] = outcome.calls[-1][1]
+        outcome.native = blocks
         return outcome
 
     @staticmethod
@@ -294,7 +388,10 @@ def _anthropic_turn(kind: str, said: Any) -> dict[str, Any]:
     if kind == "image":
         image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
         return {"role": "user", "content": [{"type": "text", "text": said}, image]}
-    return {"role": kind, "content": said}
+    if kind == "linked":
+        image = {"type": "image", "source": {"type": "url", "url": said[1]}}
+        return {"role": "user", "content": [{"type": "text", "text": said[0]}, image]}
+    return {"role": "assistant" if kind == "said" else kind, "content": said}
 
 
 class Gemini:
@@ -323,8 +420,11 @@ class Gemini:
                     types.FunctionDeclaration(name=n, parameters_json_schema=schema) for n, schema in case.tools
                 ])
             ]  # fmt: skip
-        if case.force:
-            config.tool_config = types.ToolConfig(function_calling_config=types.FunctionCallingConfig(mode="ANY"))
+        if case.force or case.choice:
+            calling = types.FunctionCallingConfig(mode="NONE" if case.choice == "none" else "ANY")
+            calling.allowed_function_names = [case.choice] if case.choice not in ("", "none") else None
+            config.tool_config = types.ToolConfig(function_calling_config=calling)
+        config.stop_sequences, config.candidate_count = list(case.stop) or None, case.answers or None
         if case.schema:
             config.response_mime_type, config.response_json_schema = "application/json", case.schema
         return {"contents": [_gemini_turn(kind, said) for kind, said in case.turns], "config": config}
@@ -337,7 +437,7 @@ class Gemini:
 
     @staticmethod
     def _read(replies: Iterable[Any]) -> Outcome:
-        outcome = Outcome()
+        outcome, parts, others = Outcome(), [], {}
         for reply in replies:
             if (usage := reply.usage_metadata) is not None:
                 outcome.usage = (
@@ -348,19 +448,29 @@ class Gemini:
                     usage.thoughts_token_count or 0,
                 )
             for candidate in reply.candidates or ():
+                said = (candidate.content.parts if candidate.content else None) or []
+                if candidate.index:
+                    others[candidate.index] = others.get(candidate.index, "") + "".join(p.text or "" for p in said)
+                    continue
                 outcome.stop = candidate.finish_reason or outcome.stop
-                for part in (candidate.content.parts if candidate.content else None) or ():
-                    outcome.text += (part.text or "") if not part.thought else ""
-                    if part.function_call is not None:
-                        call = part.function_call
-                        _called(outcome, call.id, call.name, json.dumps(call.args))
+                parts += said
+        for part in parts:
+            if part.thought:
+                outcome.thought += part.text or ""
+            else:
+                outcome.text += part.text or ""
+            if part.function_call is not None:
+                call = part.function_call
+                _called(outcome, call.id, call.name, json.dumps(call.args or {}))
         outcome.complete = outcome.stop is not None
+        outcome.others, outcome.native = [text for _, text in sorted(others.items())], parts
         return outcome
 
     @staticmethod
     def refusal(error: Any) -> Refusal:
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
-        return Refusal(type(error).__name__, getattr(error, "code", 0), str(error), headers.get("retry-after"))
+        told = (type(error).__name__, getattr(error, "code", 0), str(error), headers.get("retry-after"))
+        return Refusal(*told, getattr(error, "status", None))
 
 
 def _gemini_turn(kind: str, said: Any) -> Any:
@@ -373,7 +483,11 @@ def _gemini_turn(kind: str, said: Any) -> Any:
             for i, n, text in said
         ]
         return types.Content(role="user", parts=answers)
-    parts = [types.Part(text=said)]
+    if kind == "said":
+        return types.Content(role="model", parts=said)
+    parts = [types.Part(text=said[0] if kind == "linked" else said)]
+    if kind == "linked":
+        parts.append(types.Part(file_data=types.FileData(file_uri=said[1], mime_type="image/png")))
     if kind == "image":
         parts.append(types.Part.model_validate({"inline_data": {"mime_type": "image/png", "data": PNG}}))
     return types.Content(role="model" if kind == "assistant" else "user", parts=parts)

@@ -142,7 +142,7 @@ FIELDS = [
 ]  # fmt: skip
 OTHER_FIELDS = [
     "fallbacks", "model_list", "mock_response", "proxy", "url", "endpoint", "host", "api_host", "headers", "client",
-    "deployment_id", "litellm_params", "target", "provider", "providers", "custom_host", "webhook", "callback_url",
+    "deployment_id", "litellm_params", "target", "providers", "custom_host", "webhook", "callback_url",
     "ssl_verify", "timeout", "metadata",
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from fastgw._core import headers
 from fastgw.call import Call
 from fastgw.plan.plan import Key, Model, Options, Plan, Price, Retry, Target, Timeouts
+from fastgw.providers.quirks import Traits
 from fastgw.telemetry.metrics import Handles, SeriesRegistry
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import facts
@@ -71,14 +72,18 @@ class Way:
         self.provider, self.model, self.name = provider, model, f"{provider}/{model}"
         self.weight, self.priority, self.price, self.secret = 1, priority, price, secret
         self.pool = Pool(*answers)
+        self.signer = None
         self.allow = headers.Allow((b"accept",))
         self.heads = dict.fromkeys(dialects, b"")
-        self.translated, self.drop, self.max_output, self.asks_usage = "", frozenset(), 4096, True
+        self.translated, self.drop, self.max_output, self.asks_usage = {}, frozenset(), 4096, True
         self.facts = facts("fast", provider, self.name)
         self.handles = Handles.find(SERIES, "fast", provider, self.name)
 
     def price_for(self, model):
         return self.price
+
+    def traits(self, model):
+        return Traits(frozenset() if self.asks_usage else frozenset({"no_stream_options"}), None)
 
     def head(self, dialect, model, forwarded, length, *, stream=False):
         return b"%b %b %b %d" % (dialect.encode(), model.encode(), forwarded, length)

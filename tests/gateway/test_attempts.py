@@ -152,6 +152,57 @@ async def test_an_error_without_end_in_a_stream_is_bounded():
     assert error.kind == "upstream_invalid_response"
 
 
+class Signer:
+    """A credential that says what was done to it."""
+
+    def __init__(self, problem=None):
+        self.problem, self.secret, self.refusals = problem, b"tok-CANARY", 0
+
+    def refused(self):
+        self.refusals += 1
+
+
+def signing(name, *answers, problem=None, **more):
+    way = Way(name, *answers, **more)
+    way.signer = Signer(problem)
+
+    async def signed(head, body, seconds):
+        if problem is not None:
+            raise problem
+        return b"%b signed %d %b" % (head, seconds, body)
+
+    way.signed = signed
+    return way
+
+
+async def test_what_signs_sees_the_final_head_and_body():
+    way = signing("a", reply_of(), model="up")
+    await send([way])
+    ((head, body, _),) = way.pool.sent
+    assert head == b"openai_chat up  %d signed 5 %b" % (len(body), body)
+    assert way.signer.refusals == 0
+
+
+async def test_without_a_credential_another_target_is_asked():
+    problem = UpstreamError("upstream_auth_failed", "x", reason="auth", sent=False)
+    call, _ = await send([signing("a", problem=problem, priority=1), Way("b", reply_of(), priority=2)])
+    assert noted(call) == [("a/m", 0, "auth"), ("b/m", 200, "")]
+    call, error = await refused([signing("a", problem=problem)])
+    assert (error.kind, error.status) == ("upstream_auth_failed", 502)
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, 1), (403, 1), (400, 0), (429, 0), (500, 0)])
+async def test_a_refusal_is_told_to_what_made_the_credential(status, told):
+    way = signing("a", reply_of(status, b'{"error":"tok-CANARY"}'))
+    if told:
+        _, error = await refused([way])
+        assert "CANARY" not in error.message
+    else:
+        _, reply = await send([way])
+        assert reply.body == b'{"error":"***"}'
+    assert way.signer.refusals == told
+
+
 async def test_what_is_sent():
     way = Way("a", reply_of(), model="up")
     call = call_of(model=route_of(way))
@@ -179,16 +230,16 @@ async def test_a_wildcards_model_goes_by_the_callers_name():
 async def test_a_provider_without_the_operation_is_passed_over():
     ways = [Way("a", priority=1, dialects=()), Way("b", reply_of(), priority=2)]
     call, _ = await send(ways)
-    assert noted(call) == [("a/m", 0, "connect"), ("b/m", 200, "")]
+    assert noted(call) == [("a/m", 0, "not_offered"), ("b/m", 200, "")]
     _, error = await refused([Way("a", dialects=())])
-    assert error.kind == "no_target_available"
+    assert (error.kind, error.status) == ("endpoint_not_enabled", 404)
 
 
 def translating(name, *answers, **more):
     """A way to a provider that speaks Gemini's dialect only."""
     drop = more.pop("drop", frozenset())
     way = Way(name, *answers, dialects=("gemini",), **more)
-    way.translated, way.drop, way.max_output = "gemini", drop, 99
+    way.translated, way.drop, way.max_output = {"chat": "gemini"}, drop, 99
     return way
 
 
@@ -211,7 +262,7 @@ async def test_a_provider_of_another_dialect_is_asked_in_its_own():
 @pytest.mark.parametrize("asks", [True, False])
 async def test_usage_is_asked_for_only_where_that_is_understood(asks):
     way = Way("a", reply_of(stream=True))
-    way.translated, way.asks_usage = "openai_chat", asks
+    way.translated, way.asks_usage = {"chat": "openai_chat"}, asks
     call = call_of(model=route_of(way), stream=True)
     await attempts.send(call, GEMINI, fields.scan(b'{"contents":[{"parts":[{"text":"hi"}]}]}'))
     sent = json.loads(way.pool.sent[0][1])
@@ -248,3 +299,12 @@ async def test_each_attempt_translates_or_not_for_its_own_target():
 async def test_a_model_without_targets():
     _, error = await refused([])
     assert (error.kind, error.status) == ("no_target_available", 503)
+
+
+async def test_an_alias_is_renamed_even_where_its_model_has_the_upstreams_name():
+    way = Way("a", reply_of(), model="gpt-4o")
+    await send([way], model_name="gpt-4o", asked="fast")
+    assert json.loads(way.pool.sent[0][1])["model"] == "gpt-4o"
+    way = Way("a", reply_of(), model="fast")
+    await send([way], model_name="other", asked="fast")
+    assert way.pool.sent[0][1] is BODY.replace({})

@@ -3,9 +3,11 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 
 from fastgw._core import table as shared
+from fastgw.gateway.listing import ANTHROPIC, GEMINI
 from fastgw.gateway.live import Live
 from fastgw.upstream.client import Client
 from tests.plan.support import PROVIDERS, compiled
@@ -81,3 +83,47 @@ async def test_what_is_read_on_every_call_is_at_hand(bind):
 async def test_a_second_plan_keeps_the_pools_of_the_first(bind):
     first, second = bind(), bind(TEXT.replace("fast", "quick"))
     assert first.routes.exact["fast"].ways[0].pool is second.routes.exact["quick"].ways[0].pool
+
+
+ALIASED = (
+    TEXT.replace("secret: abcdefgh}", "secret: abcdefgh, aliases: {fast: slow, mine: up/x, lost: fast}}").replace(
+        "models: [fast]", "models: [gpt-4]"
+    )
+    + "aliases: {gpt-4: fast, other: slow}\n"
+)
+
+
+async def test_aliases_are_listed_with_the_models(bind):
+    live = bind(ALIASED)
+    keys = {key.name: key for key in live.plan.keys}
+    assert {name: ids(live, key) for name, key in keys.items()} == {
+        "all": ["fast", "slow", "gpt-4", "other", "mine", "lost"],
+        "one": ["gpt-4"],
+        "none": [],
+        "some": ["slow", "other"],
+    }
+    assert json.loads(live.model_json(keys["one"], "gpt-4"))["id"] == "gpt-4"
+    assert live.model_json(keys["one"], "fast") is None
+    assert live.model_json(keys["none"], "gpt-4") is None
+    assert live.model_json(keys["some"], "mine") is None
+
+
+async def test_a_wildcard_beside_models_is_not_listed_but_served(bind):
+    live = bind()
+    keys = {key.name: key for key in live.plan.keys}
+    assert json.loads(live.model_json(keys["all"], "up/any"))["id"] == "up/any"
+    assert live.model_json(keys["one"], "up/any") is None
+
+
+async def test_a_stored_alias_of_a_model_that_is_gone_is_not_shown(bind):
+    live = bind()
+    key = msgspec.structs.replace(next(iter(live.plan.keys)), models=None, aliases={"a": "gone"})
+    assert ids(live, key) == ["fast", "slow"]
+    assert live.model_json(key, "a") is None
+
+
+async def test_the_shape_is_the_callers(bind):
+    live = bind()
+    (key, *_) = live.plan.keys
+    assert json.loads(live.models_json(key, ANTHROPIC))["first_id"]
+    assert json.loads(live.models_json(key, GEMINI, b"pageSize=1"))["models"]

@@ -1,10 +1,14 @@
 """Translated answers passed on: how their streams end, and how an upstream's errors are told."""
 
+import json
+
 import pytest
 
 from fastgw.call import Usage
+from fastgw.dialects.gemini.array import JsonArray
 from fastgw.dialects.hub import Chat, Failed, Problem
 from fastgw.dialects.openai import CHAT
+from fastgw.dialects.registry import CODECS, GEMINI
 from fastgw.errors import UpstreamError
 from fastgw.gateway import relay
 from fastgw.gateway.translate import EarlyFailure, Translation
@@ -111,3 +115,53 @@ def test_a_reply_that_is_an_error_is_answered_as_one():
     headers, body = relay.whole(call, CHAT, reply_of(200, b"{}", ((b"request-id", b"req_up"),)))
     assert (call.status, body, call.error, call.usage) == (503, b"too much", "upstream_error_event", None)
     assert (b"x-fastgw-upstream-request-id", b"req_up") in headers
+
+
+# --- streams that are one array
+
+
+TEXT = b'data: {"candidates":[{"content":{"parts":[{"text":"a"}],"role":"model"},"index":0}]}\r\n\r\n'
+STOP = b'data: {"candidates":[{"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":3}}\r\n\r\n'
+
+
+async def as_array(*pieces, translated=False):
+    """(call, what was sent) of Gemini's stream that came in these pieces, for a client that wants no events."""
+    call = call_of(stream=True, target=Way("a"), form=JsonArray())
+    tap = GEMINI.tap(wants_usage=True, cost=lambda usage: None)
+    if translated:
+        call.translation = Translation(CODECS["gemini"], CODECS["gemini"], Chat("m", [], "gemini"))
+        tap = call.translation.tap("m", call.id)
+    call.exchange = Sent()
+    upstream = Upstream(*pieces)
+    upstream.headers = [(b"content-type", b"text/event-stream")]
+    await relay.stream(call, GEMINI, upstream, tap, 15.0)
+    return call, call.exchange
+
+
+@pytest.mark.parametrize("translated", [False, True])
+async def test_a_stream_as_one_array(translated):
+    call, sent = await as_array(TEXT, None, STOP, translated=translated)
+    told = json.loads(sent.out)
+    assert told[0]["candidates"][0]["content"]["parts"] == [{"text": "a"}]
+    assert told[-1]["candidates"][0]["finishReason"] == "STOP"
+    assert b"\n,\r\n" in sent.out  # silence
+    assert [value for name, value in sent.headers if name == b"content-type"] == [b"application/json"]
+    assert (call.error, call.usage.input) == ("", 3)
+
+
+@pytest.mark.parametrize("translated", [False, True])
+@pytest.mark.parametrize("after", [b"", RESET, b'data: {"candi\r\n\r\n', b'data: {"candi'])
+async def test_an_array_that_breaks_off_tells_so_and_can_be_read(translated, after):
+    call, sent = await as_array(TEXT, after, translated=translated)
+    first, last = json.loads(sent.out)
+    assert first["candidates"][0]["content"]["parts"] == [{"text": "a"}]
+    assert last["error"]["status"] == "UNAVAILABLE"
+    assert call.error in ("upstream_unreachable", "upstream_invalid_response")
+
+
+@pytest.mark.parametrize("translated", [False, True])
+async def test_an_upstreams_error_is_an_element_of_the_array(translated):
+    failure = b'data: {"error":{"code":503,"message":"too much","status":"UNAVAILABLE"}}\r\n\r\n'
+    call, sent = await as_array(TEXT, failure, translated=translated)
+    assert [one.get("error", {}).get("message") for one in json.loads(sent.out)] == [None, "too much"]
+    assert call.error == "upstream_error_event"

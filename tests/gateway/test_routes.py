@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastgw.dialects import openai, registry
+from fastgw.dialects.gemini.array import JsonArray
+from fastgw.errors import GatewayError
 from fastgw.gateway import routes
 
 
@@ -75,9 +77,44 @@ def test_geminis_shape_names_the_model_and_whether_to_stream(prefix, model, verb
 
 
 @pytest.mark.parametrize(
+    ("verb", "endpoint"),
+    [
+        (b"embedContent", routes.Endpoint("embeddings", registry.GEMINI_EMBED)),
+        (b"batchEmbedContents", routes.Endpoint("embeddings", registry.GEMINI_BATCH_EMBED)),
+        (b"countTokens", routes.Endpoint("count", registry.GEMINI_COUNT)),
+    ],
+)
+def test_geminis_other_methods(verb, endpoint):
+    for prefix in (b"/v1", b"/v1beta", b"/genai/v1", b"/genai/v1beta"):
+        path = prefix + b"/models/a/b:" + verb
+        assert routes.named(path) == routes.Match(endpoint, "a/b", stream=False)
+        assert routes.family(path) == "gemini"
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        (b"/v1/messages/count_tokens", registry.ANTHROPIC_COUNT),
+        (b"/anthropic/v1/messages/count_tokens", registry.ANTHROPIC_COUNT),
+        (b"/v1/responses/input_tokens", registry.RESPONSES_COUNT),
+        (b"/openai/v1/responses/input_tokens", registry.RESPONSES_COUNT),
+    ],
+)
+def test_counting(path, dialect):
+    assert routes.PROXIED[path] == routes.Match(routes.Endpoint("count", dialect))
+
+
+def test_a_stream_is_written_as_its_path_asks():
+    assert routes.form(b"key=1&alt=sse") is None
+    assert isinstance(routes.form(b""), JsonArray)
+    with pytest.raises(GatewayError, match="alt must be sse"):
+        routes.form(b"alt=proto")
+
+
+@pytest.mark.parametrize(
     "path",
     [
-        b"/v1/models/:generateContent", b"/v1/models/g", b"/v1/models/g:countTokens", b"/v1/models/g:generatecontent",
+        b"/v1/models/:generateContent", b"/v1/models/g", b"/v1/models/g:countTokensX", b"/v1/models/g:generatecontent",
         b"/v1/models/g:generateContent/", b"/v1/models/g:generateContent\n", b"/v1beta2/models/g:generateContent",
         b"/v2/models/g:generateContent", b"/genai/models/g:generateContent", b"/openai/v1/models/g:generateContent",
         b"/v1/models/g%2fx:generateContent", b"/v1/models/a//b:generateContent", b"/v1/models/../g:generateContent",
@@ -146,3 +183,19 @@ def test_a_path_that_passes_has_one_reading(tail):
 )  # fmt: skip
 def test_in_whose_shape_an_error_is_written(path, family):
     assert routes.family(path) == family
+
+
+@pytest.mark.parametrize("prefix", routes.MODELS)
+def test_one_model_is_asked_for_by_its_name(prefix):
+    assert routes.model_in(prefix + b"/gpt-4o") == "gpt-4o"
+    assert routes.model_in(prefix + b"/openai/gpt:4@x") == "openai/gpt:4@x"
+    assert routes.model_in(prefix + b"/openai%2Fgpt-4o") == "openai/gpt-4o"
+    for path in (prefix, prefix + b"x/y", b"/v1/chat/completions"):
+        assert routes.model_in(path) is None
+
+
+@pytest.mark.parametrize(
+    "name", [b"..", b"a/../b", b"a%2F..%2Fb", b"a%2F%2Fb", b"a%2fb", b"%2e%2e", b"a%00", b"a;b", b"a\xc3\xa9", b"/a"]
+)
+def test_a_models_name_has_one_reading(name):
+    assert routes.model_in(b"/v1/models/" + name) is None

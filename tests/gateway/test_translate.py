@@ -20,9 +20,10 @@ from fastgw.dialects.hub import (
     Target,
     Text,
 )
-from fastgw.dialects.registry import CODECS
+from fastgw.dialects.registry import CODECS, OPERATIONS
 from fastgw.errors import GatewayError, UpstreamError
-from fastgw.gateway.translate import EarlyFailure, TranslatingTap, Translation, read_chat
+from fastgw.gateway import translate
+from fastgw.gateway.translate import EarlyFailure, TranslatingTap, Translation, WholeTranslation, read_chat
 from tests.gateway.fake_codec import PROBLEM, SAYS, Odd, Reader, Writer, frames
 
 
@@ -345,3 +346,53 @@ def test_a_translated_stream_tells_its_cost_and_a_time():
     assert {chunk["created"] for chunk in chunks} == {1_700_000_000}
     assert chunks[-1]["usage"]["cost"] == 3e-9
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+# --- operations without streams
+
+EMBED = b'{"model":"m","input":"a text","encoding_format":"base64"}'
+
+
+def embedding(provider="gemini_batch_embed", body=EMBED):
+    """A translation from OpenAI's embeddings."""
+    one = OPERATIONS["embeddings"]
+    client = one.clients["openai_embeddings"]
+    asked = read_chat(client, body, model="m", stream=False)
+    return translate.between(client, one.providers[provider], asked, 0, streams=one.streams)
+
+
+def test_what_translates_is_what_the_operation_needs():
+    codecs = CODECS["openai_chat"], CODECS["gemini"]
+    assert type(translate.between(*codecs, chat(), 0, streams=OPERATIONS["chat"].streams)) is Translation
+    assert type(embedding()) is WholeTranslation
+
+
+def test_a_reply_is_written_as_it_was_asked_for():
+    body, usage = embedding().whole(b'{"embeddings":[{"values":[1.0]}]}', "ours", 7)
+    told = json.loads(body)
+    assert (told["data"][0]["embedding"], told["model"], usage) == ("AACAPw==", "ours", None)
+    assert told["usage"] == {"prompt_tokens": 7, "total_tokens": 7, "estimated": True}
+    body, usage = embedding().whole(b'{"embedding":{"values":[1]},"usageMetadata":{"promptTokenCount":3}}', "ours", 7)
+    assert (json.loads(body)["usage"]["prompt_tokens"], usage) == (3, Usage(input=3))
+
+
+@pytest.mark.parametrize(
+    "reply", [b"", b"{}", b'{"embeddings":[]}', b'{"embeddings":[{"values":["a"]}]}', b'{"embedding":' + b"[" * 9999]
+)
+def test_a_reply_that_is_no_answer_is_the_providers_fault(reply):
+    with pytest.raises(UpstreamError) as caught:
+        embedding().whole(reply, "ours")
+    assert (caught.value.kind, caught.value.reason) == ("upstream_invalid_response", "invalid")
+
+
+def test_what_a_provider_cannot_embed_is_named():
+    for provider in ("gemini_batch_embed", "cohere_embed"):
+        with pytest.raises(GatewayError, match="arrays of tokens") as caught:
+            embedding(provider, b'{"model":"m","input":[1,2]}').request(Target("up"))
+        assert (caught.value.kind, caught.value.param) == ("unsupported_field", "input")
+
+
+def test_what_was_left_out_is_known():
+    translation = embedding("cohere_embed", b'{"model":"m","input":"a","user":"u"}')
+    translation.request(Target("up"))
+    assert translation.dropped == ["user"]

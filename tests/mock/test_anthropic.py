@@ -396,6 +396,28 @@ async def test_key(headers: dict[str, str], status: int) -> None:
     assert reply.json()["type"] == ("message" if status == 200 else "error")
 
 
+@pytest.mark.parametrize(
+    ("method", "change", "status"),
+    [
+        ("rawPredict", {}, 200),
+        ("streamRawPredict", {"stream": True}, 200),
+        ("rawPredict", {"anthropic_version": "2023-06-01"}, 400),
+        ("rawPredict", {"model": "m"}, 400),
+        ("rawPredict", {"stream": True}, 400),
+        ("predict", {}, 404),
+    ],
+)
+async def test_claude_as_vertex_has_it(server: Server, method: str, change: dict[str, Any], status: int) -> None:
+    body = {"anthropic_version": "vertex-2023-10-16", "max_tokens": 9, "messages": said("hi"), **change}
+    path = f"/v1/projects/p/locations/global/publishers/anthropic/models/claude%40x:{method}"
+    reply = await call(server.port, post(body, path, authorization="Bearer t"))
+    assert reply.status == status
+    if status == 200 and not change:
+        assert reply.json()["model"] == "claude@x"
+    elif status == 200:
+        assert stream_problems(events_of(reply.body)) == []
+
+
 async def fault(model: str, timeout: float = 5.0, **more: Any) -> RawReply:
     async with await start(MockOptions(tokens=6)) as server:
         return await call(server.port, ask(model, **more), timeout)

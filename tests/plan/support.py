@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fastgw._core import table as shared
 from fastgw.plan.compile import build
-from fastgw.plan.config import ConfigErrors
+from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.plan import Plan
 from fastgw.plan.sources import Sources
 from fastgw.telemetry.metrics import SeriesRegistry

@@ -167,7 +167,7 @@ UP = "providers: {up: {kind: groq, api_key: sk-x}}\n"
 def target(tmp_path, price=""):
     text = UP + f"models: {{m: {{targets: [{{provider: up, model: openai/gpt-oss-120b{price}}}]}}}}\n"
     plan = compiled(tmp_path, text)
-    assert plan.prices == {}
+    assert set(plan.prices) == {"up"}
     return plan.models["m"].targets[0]
 
 
@@ -201,7 +201,8 @@ def test_the_prices_of_a_plan_stay_small():
 
 
 def test_a_plan_without_prices_of_its_own_reads_as_before():
-    assert msgspec.structs.fields(Plan)[-1].default_factory is dict or msgspec.structs.fields(Plan)[-1].default == {}
+    (prices,) = [field for field in msgspec.structs.fields(Plan) if field.name == "prices"]
+    assert prices.default_factory is dict or prices.default == {}
 
 
 def test_a_worker_never_reads_the_file():

@@ -64,11 +64,15 @@ MISTAKES = [
     (model("retry: {on: [429, 700]}"), "models.fast.retry.on: '700' is none of"),
     (model("retry: {on: [reset]}"), "models.fast.retry.on: 'reset' is none of"),
     (model("timeout: {idle: 0s}"), "models.fast.timeout.idle: '0s' is not a duration"),
-    (model("limits: {requests: 5}"), "models.fast.limits.requests: Expected `str | null`, got `int`"),
-    (model("limits: {requests: 5/day}"), "models.fast.limits.requests: '5/day': limits per day are not built yet"),
+    (model("limits: {requests: 5}"), "models.fast.limits.requests: Expected `str | array | null`, got `int`"),
+    (model("limits: {requests: [5/day, 6/d]}"), "models.fast.limits.requests: 'day' stands here twice"),
+    (model("limits: {tokens: 5/week}"), "models.fast.limits.tokens: '5/week' is not a rate"),
+    (model("limits: {budget: 5/min}"), "models.fast.limits.budget: '5/min' is not a budget"),
+    (model("limits: {soft_budget: many}"), "models.fast.limits.soft_budget: 'many' is not a budget"),
+    (model("limits: {concurrent: 0}"), "models.fast.limits.concurrent: must be 1 to 1,000,000"),
     (model("limits: {burst: 5}"), "models.fast.limits.burst: needs `requests`"),
     (model("limits: {requests: 5/s, burst: 0}"), "models.fast.limits.burst: must be 1 or more"),
-    (model("limits: {requests: 1/min, burst: 100000000}"), "models.fast.limits.burst: 100000000 is too large"),
+    (model("limits: {requests: 1/min, burst: 100000000}"), "models.fast.limits.burst: 100000000 at once and 1 per min"),
     (model("", ", weight: -1"), "models.fast.targets[0].weight: must be 0 to"),
     (model("", ", price: {input: -1, output: 1}"), "models.fast.targets[0].price.input: a price is"),
     (model("", ", price: {input: 1, output: x}"), "models.fast.targets[0].price.output: a price is"),
@@ -220,10 +224,10 @@ expose_facts: false
     assert key.digest == digest(b"abcdefgh", plan.pepper)
     assert (key.models, key.patterns, key.expires) == ({"fast"}, ("oa/",), 1893456000.0)
     rules = [key.rules[0], plan.models["fast"].rules[0], plan.rules[0]]
-    assert [(rule.level, rule.limit, rule.period, rule.burst) for rule in rules] == [
-        ("key", 5, 1.0, 2),
-        ("model", 600, 60.0, 60),
-        ("gateway", 1000, 1.0, 10),
+    assert [(rule.level, rule.limit, rule.per, rule.burst) for rule in rules] == [
+        ("key", 5, "s", 2),
+        ("model", 600, "min", 60),
+        ("gateway", 1000, "s", 10),
     ]
     assert len({rule.slot for rule in rules}) == 3
     assert (plan.options.max_body, plan.options.max_headers, plan.options.expose_facts) == (2**20, 50, False)
@@ -240,7 +244,7 @@ def test_no_two_keys_share_a_slot_and_slots_are_found_again(tmp_path):
     assert len(set(slots)) == 50
     assert [key.rules[0].slot for key in second.keys] == slots
     table = shared.Table.open(str(tmp_path / "table"), create=False)
-    assert table.find(slot_id("key", "k3", "rate", "requests", "60s")) == slots[3]
+    assert table.find(slot_id("key", "k3", "rate", "requests", "min")) == slots[3]
     table.close()
 
 
@@ -272,7 +276,7 @@ def test_access_by_name_by_prefix_and_to_all(tmp_path):
 def test_from_the_environment_a_key_may_name_models_no_list_has(tmp_path):
     (tmp_path / "keys.jsonl").write_text('{"name":"a","hash":"' + "1" * 64 + '","models":["openai/gpt-4o","gpt-4o"]}\n')
     plan = compiled(tmp_path, environ={"OPENAI_API_KEY": "sk-x"})
-    assert plan.keys[-1].models == {"openai/gpt-4o", "gpt-4o"}
+    assert list(plan.keys)[-1].models == {"openai/gpt-4o", "gpt-4o"}
 
 
 def test_a_provider_without_a_key_sends_none(tmp_path):

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgw.plan.config import Config, ConfigErrors, StoredKey, decode, parse
+from fastgw.plan.config import Config, StoredKey
+from fastgw.plan.decode import ConfigErrors, decode
+from fastgw.plan.parse import parse
 
 CANARY = "sk-canary-5f1e0"
 
@@ -36,7 +38,7 @@ models:
 keys:
   - {name: k, secret: 12345678, tags: [x]}
   - {secret: abcdefgh}
-limits: {tokens: 5/min, burst: 1.5}
+limits: {tokens: 5, burst: 1.5}
 cache: {size: 1GB}
 log: {access: maybe}
 providres: {}
@@ -54,7 +56,7 @@ providres: {}
         "keys[0].secret": "Expected `str`, got `int`",
         "keys[0].tags": "not built yet",
         "keys[1].name": "missing",
-        "limits.tokens": "not built yet",
+        "limits.tokens": "Expected `str | array | null`, got `int`",
         "limits.burst": "Expected `int | null`, got `float`",
         "cache": "not built yet",
         "log.access": "Expected `bool`, got `str`",

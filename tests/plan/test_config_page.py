@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fastgw.plan import config
-from fastgw.plan.config import Section
+from fastgw.plan.decode import Section
 
 DOC = (Path(__file__).parents[2] / "docs" / "config.md").read_text()
 SECTIONS = {
@@ -15,7 +15,9 @@ SECTIONS = {
     for kind in vars(config).values()
     if isinstance(kind, type) and issubclass(kind, Section) and kind is not Section
 }
-HEADINGS = {"Config": "The file", "StoredKey": "Stored key"}
+HEADINGS = {"Config": "The file", "StoredKey": "Stored key"} | {
+    "AwsAuth": "Auth aws", "GoogleAuth": "Auth google", "AzureAdAuth": "Auth azure_ad", "IbmAuth": "Auth ibm"
+}  # fmt: skip
 
 
 def rows(kind):

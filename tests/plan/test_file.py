@@ -21,7 +21,7 @@ def plan(tmp_path):
 def test_round_trip(tmp_path, plan):
     write(tmp_path / "plan", plan)
     assert read(tmp_path / "plan") == plan
-    assert read(str(tmp_path / "plan")).keys[0].models == frozenset({"fast"})
+    assert next(iter(read(str(tmp_path / "plan")).keys)).models == frozenset({"fast"})
 
 
 def test_the_file_is_private_whatever_the_umask_and_whoever_was_there(tmp_path, plan):

@@ -11,7 +11,7 @@ from fastgw.plan import keyring
 from fastgw.plan.keyring import HeldKeys, MappedKeys, Remembered, pack
 from fastgw.plan.plan import Key, Rule
 
-RULE = Rule("key", "k", 10, 60.0, 1, 3, 5, 7)
+RULE = Rule("key", "k", "rate", "requests", "min", 10, 1, 3, 5, 7)
 
 
 def digest(n: int) -> bytes:
@@ -23,11 +23,11 @@ def key(n: int, digest_bytes: bytes | None = None) -> Key:
 
 
 def mapped(keys: list[Key], before: int = 0) -> MappedKeys:
-    part, places, count = pack(keys)
+    head, part = pack(keys)
     with tempfile.TemporaryFile() as file:
         file.write(b"\0" * before + part)
         file.flush()
-        return MappedKeys(file.fileno(), before, places, count)
+        return MappedKeys(file.fileno(), before, head)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])

@@ -33,7 +33,7 @@ def test_what_was_made_compiles(tmp_path):
     assert key.digest == digest(secret.encode(), plan.pepper)
     assert (key.name, key.models, key.prefix, key.rules[0].burst) == ("alice", {"fast"}, secret[:8], 3)
     store.revoke("alice")
-    assert compiled(tmp_path, PROVIDERS + MODELS).keys[0].blocked
+    assert compiled(tmp_path, PROVIDERS + MODELS).keys.find(key.digest).blocked
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,8 @@ def test_what_was_made_compiles(tmp_path):
         ("a\n", Limits(), None),
         ("-a", Limits(), None),
         ("a", Limits(requests="60"), None),
-        ("a", Limits(requests="60/day"), None),
+        ("a", Limits(requests="60/week"), None),
+        ("a", Limits(budget="60/min"), None),
         ("a", Limits(requests="60/min", burst=0), None),
         ("a", Limits(requests="1/min", burst=10**12), None),
         ("a", Limits(burst=5), None),

@@ -45,27 +45,55 @@ def test_what_is_no_size(text):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("600/min", (600, 60.0)), ("20/s", (20, 1.0)), ("1_000/minute", (1000, 60.0)), ("1 / sec", (1, 1.0))],
+    [
+        ("600/min", (600, "min")),
+        ("20/s", (20, "s")),
+        ("1_000/minute", (1000, "min")),
+        ("1 / sec", (1, "s")),
+        ("5/h", (5, "hour")),
+        ("5/day", (5, "day")),
+        ("5/mon", (5, "month")),
+        ("1000000000000/total", (10**12, "total")),
+    ],
 )
-def test_rates(text, expected):
-    assert units.rate(text) == expected
+def test_quotas(text, expected):
+    assert units.quota(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "600", "0/s", "-1/s", "1.5/s", "1/week", "/s", "9" * 5000 + "/s", "1000000001/s"])
-def test_what_is_no_rate(text):
+@pytest.mark.parametrize(
+    "text", ["", "600", "0/s", "-1/s", "1.5/s", "1/week", "/s", "9" * 5000 + "/s", "1000000000001/s"]
+)
+def test_what_is_no_quota(text):
     with pytest.raises(ValueError, match="not a rate"):
-        units.rate(text)
+        units.quota(text)
 
 
-@pytest.mark.parametrize("period", ["h", "hour", "d", "day", "month", "total"])
-def test_longer_periods_are_not_built_yet(period):
-    with pytest.raises(ValueError, match="not built yet"):
-        units.rate(f"10/{period}")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.00/month", (10 * 10**9, "month")),
+        ("$1/day", (10**9, "day")),
+        ("0.000000001/total", (1, "total")),
+        ("1_000_000_000/h", (10**18, "hour")),
+        ("0.1/hour", (10**8, "hour")),
+    ],
+)
+def test_budgets(text, expected):
+    assert units.money(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "0/day", "-1/day", "1/min", "1/s", "1e3/day", "0.0000000001/day", "1000000001/day", "/day", "1/week"],
+)
+def test_what_is_no_budget(text):
+    with pytest.raises(ValueError, match="not a budget"):
+        units.money(text)
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_value_in_bounds_or_a_value_error(text):
-    for convert in (units.duration, units.size, lambda text: units.rate(text)[0]):
+    for convert in (units.duration, units.size, lambda text: units.quota(text)[0], lambda text: units.money(text)[0]):
         try:
             assert 0 < convert(text) < 2**63
         except ValueError:

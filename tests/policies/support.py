@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 from fastgw._core import table as shared
 from fastgw.call import Call
+from fastgw.plan.compile.limits import SECONDS
+from fastgw.plan.keyring import HeldKeys
 from fastgw.plan.plan import Key, Model, Options, Plan, Rule, Target
 from fastgw.policies.base import Env
 from fastgw.state.table import compile_rate, slot_id
@@ -25,17 +27,17 @@ class Routes:
         return (self.wildcards[prefix], rest) if slash and prefix in self.wildcards else None
 
 
-def rule(table, level, owner, limit, burst, period=60.0):
-    interval, tau = compile_rate(limit, int(period), burst)
-    slot = table.slot(slot_id(level, owner, "rate", "requests", f"{int(period)}s"))
-    return Rule(level, owner, limit, period, burst, slot, interval, tau)
+def rule(table, level, owner, limit, burst, per="min"):
+    interval, tau = compile_rate(limit, SECONDS[per], burst)
+    slot = table.slot(slot_id(level, owner, "rate", "requests", per))
+    return Rule(level, owner, "rate", "requests", per, limit, burst, slot, interval, tau)
 
 
 def plan_of(keys=(), models=(), rules=(), wildcards=()):
     def named(names):
         return {one.name.removesuffix("/*"): one for one in names}
 
-    return Plan(1, PEPPER, {}, named(models), named(wildcards), tuple(keys), tuple(rules), Options(), {})
+    return Plan(1, PEPPER, {}, named(models), named(wildcards), HeldKeys(keys), tuple(rules), Options(), {})
 
 
 def env_of(plan, table=None, now=1000.0):

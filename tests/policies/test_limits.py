@@ -113,7 +113,7 @@ def test_a_wildcards_calls_count_at_key_and_gateway(table):
 
 
 def test_per_second_is_named_so(table):
-    holder = key("s", rules=(rule(table, "key", "s", 2, 1, 1.0),))
+    holder = key("s", rules=(rule(table, "key", "s", 2, 1, "s"),))
     plan = plan_of([holder], [model("fast")])
     env = env_of(plan, table)
     body = limits.build(plan, env).body
@@ -127,3 +127,25 @@ def test_per_second_is_named_so(table):
 def test_another_plan_goes_on_where_this_one_was(table):
     Setup(table, by_key=(60, 1)).call()
     assert Setup(table, by_key=(60, 1)).refused()[1].refused_by == "key"
+
+
+def test_a_model_that_answers_in_place_of_another_takes_from_its_own_limit_only(table):
+    setup = Setup(table, by_key=(60, 1), by_model=(60, 1), by_gateway=(60, 1))
+    enter = limits.for_model(setup.plan, setup.env)
+    call = call_of(setup.key, "other", T0)
+    (route,) = setup.env.routes.exact.values()
+    enter(call, route)
+    with pytest.raises(GatewayError) as caught:
+        enter(call, route)
+    assert caught.value.kind == "rate_limit_exceeded"
+    assert "model 'fast'" in caught.value.message
+    assert (call.ratelimit, call.refused_by) == (None, "")
+    # The key's and the gateway's are as they were; the model's is not.
+    assert setup.refused()[1].refused_by == "model"
+
+
+def test_a_model_without_limits_is_entered_freely(table):
+    setup = Setup(table, by_key=(60, 1))
+    enter = limits.for_model(setup.plan, setup.env)
+    for _ in range(3):
+        enter(call_of(setup.key, "other", T0), setup.env.routes.exact["fast"])

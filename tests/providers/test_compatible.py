@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastgw.dialects.registry import CODECS
+from fastgw.dialects.registry import OPERATION_OF
 from fastgw.plan import catalogue
 from fastgw.providers import PROVIDERS, compatible, list_providers, show_provider
 from tests.plan.support import compiled, refused
@@ -48,7 +48,8 @@ def test_a_vendor_without_an_address_says_what_is_missing(tmp_path, one):
 
 @kinds(SWITCHED)
 def test_a_key_in_the_environment_switches_its_vendor_on(tmp_path, one):
-    plan = compiled(tmp_path, environ={one.key_env: "sk-x"})
+    place = {"AWS_REGION": "us-east-1"} if "{region}" in one.base_url else {}
+    plan = compiled(tmp_path, environ={one.key_env: "sk-x", **place})
     assert list(plan.upstreams) == [one.kind]
     assert set(plan.wildcards) == {one.kind, "*"}
 
@@ -61,7 +62,7 @@ def test_every_vendor_of_the_field_is_there_once():
     rows = [one.kind for one in compatible.ROWS]
     assert len(rows) == len(set(rows)) >= 25
     assert set(PROVIDERS) >= ISSUED
-    assert len(PROVIDERS) == len(rows) + 5
+    assert len(PROVIDERS) == len(rows) + 10
 
 
 def test_who_is_listed_can_be_shown():
@@ -74,7 +75,7 @@ def test_who_is_listed_can_be_shown():
 def test_those_with_a_dialect_of_their_own(kind):
     one = PROVIDERS[kind]
     assert one.base_url.startswith("https://")
-    assert set(one.speaks) <= set(CODECS)
+    assert set(one.speaks) <= set(OPERATION_OF)
     assert not any(dialect.startswith("openai") for dialect in one.speaks)
     assert one.key_env
     assert catalogue.list_models(kind)

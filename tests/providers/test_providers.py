@@ -20,7 +20,7 @@ def test_every_provider_is_sound(kind):
     for dialect, path in (*one.speaks.items(), *one.stream_speaks.items()):
         assert re.fullmatch(r"[a-z_]+", dialect)
         assert re.fullmatch(r"/[!-~]*", path)
-        assert set(re.findall(r"\{(\w+)\}", path)) <= {"model", "api_version"}
+        assert set(re.findall(r"\{(\w+)\}", path)) <= {"model", "api_version", "project", "location", "region"}
         assert "{api_version}" not in path or one.api_version
     assert set(one.stream_speaks) <= set(one.speaks)
     assert re.fullmatch(r"[a-z-]+", one.auth_header)
@@ -41,7 +41,7 @@ def test_what_starts_from_the_environment_needs_no_more_than_its_key():
     for one in PROVIDERS.values():
         if one.key_env:
             assert one.base_url
-            assert re.fullmatch(r"[A-Z][A-Z0-9_]*_(API_KEY|TOKEN|KEY)", one.key_env)
+            assert re.fullmatch(r"[A-Z][A-Z0-9_]*_(API_KEY|TOKEN|KEY)(_BEDROCK)?", one.key_env)
     names = [one.key_env for one in PROVIDERS.values() if one.key_env]
     assert len(set(names)) == len(names)
 

@@ -1,11 +1,12 @@
 """The table's face: names, file, rates."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fastgw._core import table
-from fastgw.state.table import FILE_NAME, NS_PER_SECOND, compile_rate, open_table, slot_id
+from fastgw.state.table import FILE_NAME, NS_PER_SECOND, compile_rate, open_table, slot_id, window_end, windows
 
 NOW = 10**15
 
@@ -30,7 +31,7 @@ def test_the_file_lies_in_the_data_directory(tmp_path):
     index = made.slot(slot_id("key", "demo", "rate", "requests", "60s"))
     again = open_table(str(tmp_path), create=False)
     assert again.find(slot_id("key", "demo", "rate", "requests", "60s")) == index
-    assert os.listdir(tmp_path) == [FILE_NAME] == ["table-v1.map"]
+    assert os.listdir(tmp_path) == [FILE_NAME] == ["table-v2.map"]
     made.close()
     again.close()
 
@@ -71,3 +72,36 @@ def test_a_compiled_rate_passes_burst_plus_rate_and_no_more(tmp_path, limit, sec
             passed += unit
     assert limit * 0.99 - 2 * unit <= passed <= limit
     shared.close()
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("text", "hour_ends", "day_ends", "month_ends"),
+    [
+        ("2026-11-24T00:00:00", "2026-11-24T01:00:00", "2026-11-25T00:00:00", "2026-12-01T00:00:00"),
+        ("2026-12-31T23:59:59", "2027-01-01T00:00:00", "2027-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("2028-02-29T12:30:00", "2028-02-29T13:00:00", "2028-03-01T00:00:00", "2028-03-01T00:00:00"),
+        ("2038-01-19T03:14:08", "2038-01-19T04:00:00", "2038-01-20T00:00:00", "2038-02-01T00:00:00"),
+    ],
+)
+def test_windows_end_where_the_next_begin(text, hour_ends, day_ends, month_ends):
+    now = at(text)
+    ends = [window_end(kind, now) for kind in (table.HOUR, table.DAY, table.MONTH)]
+    assert ends == [at(hour_ends), at(day_ends), at(month_ends)]
+    for place, end in enumerate(ends):
+        assert windows(end - 1)[place] == windows(now)[place] == windows(end)[place] - 1
+    assert window_end(table.TOTAL, now) is None
+    with pytest.raises(ValueError, match="no window"):
+        window_end(table.RATE, now)
+
+
+def test_windows_follow_the_calendar_for_years():
+    start = datetime(2023, 12, 31, 23, tzinfo=UTC)
+    for hours in range(0, 24 * 366 * 3, 7):
+        moment = start + timedelta(hours=hours)
+        seconds = int(moment.timestamp())
+        days = (moment - datetime(1970, 1, 1, tzinfo=UTC)).days
+        assert windows(seconds) == (seconds // 3600, days, moment.year * 12 + moment.month - 1)

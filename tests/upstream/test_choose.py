@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastgw.upstream.choose import weighted
+from fastgw.dialects.openrouter import Preferences
+from fastgw.plan.plan import Price
+from fastgw.upstream.choose import next_of, preferred, weighted
 
 
 class Way(NamedTuple):
@@ -92,3 +94,71 @@ def test_every_target_comes_up_once(targets, roll):
         tried.append(way)
     assert sorted(tried) == sorted(targets)
     assert [way.priority for way in tried] == sorted(way.priority for way in targets)
+
+
+# --- tiers
+
+
+class Priced:
+    """A target as preferences see it."""
+
+    def __init__(self, provider, price=None, kind="openai", weight=1, priority=1):
+        self.provider, self.kind, self.weight, self.priority = provider, kind, weight, priority
+        self.price = Price(input=price, output=2 * price) if price is not None else None
+
+    def price_for(self, model):
+        return self.price
+
+
+CHEAP, DEAR, UNKNOWN, OTHER = (
+    Priced("Cheap", 100),
+    Priced("dear", 900),
+    Priced("unknown"),
+    Priced("other", 300, kind="groq"),
+)
+WAYS = (DEAR, UNKNOWN, CHEAP, OTHER)
+
+
+def names(tiers):
+    return [[way.provider for way in tier] for tier in tiers]
+
+
+def test_a_later_tier_is_taken_when_the_earlier_ones_were_tried():
+    tiers = ((CHEAP,), (DEAR, OTHER))
+    assert next_of(tiers, [], 0.9) is CHEAP
+    assert next_of(tiers, [CHEAP], 0.0) is DEAR
+    assert next_of(tiers, [CHEAP], 0.9) is OTHER
+    assert next_of(tiers, [CHEAP, OTHER], 0.9) is DEAR
+    assert next_of(tiers, [CHEAP, OTHER, DEAR], 0.9) is None
+    assert next_of((), [], 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "tiers"),
+    [
+        (Preferences(), [["dear", "unknown", "Cheap", "other"]]),
+        (Preferences(only=frozenset({"cheap", "nobody"})), [["Cheap"]]),
+        (Preferences(only=frozenset({"groq"})), [["other"]]),
+        (Preferences(only=frozenset()), []),
+        (Preferences(ignore=frozenset({"openai"})), [["other"]]),
+        (Preferences(order=("groq", "nobody", "cheap")), [["other"], ["Cheap"], ["dear", "unknown"]]),
+        (Preferences(order=("groq", "cheap"), fallbacks=False), [["other"], ["Cheap"]]),
+        (Preferences(order=("nobody",), fallbacks=False), []),
+        (Preferences(order=("openai", "cheap")), [["dear", "unknown", "Cheap"], ["other"]]),
+        (Preferences(by_price=True), [["Cheap"], ["other"], ["dear"], ["unknown"]]),
+        (Preferences(by_price=True, order=("dear",)), [["dear"], ["Cheap"], ["other"], ["unknown"]]),
+        (Preferences(prompt=300), [["Cheap", "other"]]),
+        (Preferences(prompt=900, completion=599), [["Cheap"]]),
+        (Preferences(completion=1), []),
+    ],
+)
+def test_what_a_caller_prefers(wish, tiers):
+    assert names(preferred(WAYS, wish, "")) == tiers
+
+
+def test_a_wildcards_price_is_that_of_the_model_asked_for():
+    asked = []
+    way = Priced("up", 5)
+    way.price_for = lambda model: asked.append(model)
+    assert preferred((way,), Preferences(prompt=1), "gpt") == ()
+    assert asked == ["gpt"]

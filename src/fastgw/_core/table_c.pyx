@@ -1,82 +1,96 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The shared table with atomic instructions. ``table_py`` is its specification; ``table_file`` has the cold paths.
 
-A GCRA word changes by compare-and-swap, a counter by fetch-and-add on its worker's own stripe: no call here takes a
-lock or lets go of the GIL, and a process killed at any instruction leaves every word whole.
+A word changes by compare-and-swap, a counter by fetch-and-add on its worker's own stripe: no call here takes a lock or
+lets go of the GIL, and a process killed at any instruction leaves every word whole. Calls in flight are in ``book_c``.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint64_t
 
+from fastgw._core.table_words cimport (
+    Rule,
+    charge_rate,
+    discharge_rate,
+    fgw_add,
+    fgw_bits,
+    fgw_load,
+    fgw_load_pair,
+    fgw_product,
+    fgw_store,
+    fgw_swap,
+    level_of,
+)
+
+from fastgw._core import directory_c
 from fastgw._core import table_file as _file_module
-from fastgw._core.table_file import (
+from fastgw._core import table_layout as _layout
+from fastgw._core.book_c import Book, Limits, Taken, Windows
+from fastgw._core.table_charge import used_now
+from fastgw._core.table_layout import (
+    BREAKER,
+    CALENDAR,
+    CLOSED,
+    CONCURRENT,
+    DAY,
     DEFAULT_COUNTERS,
+    DEFAULT_ENTRIES,
     DEFAULT_LANES,
     DEFAULT_SLOTS,
+    FLAGS,
     HISTOGRAM_BOUNDS_US,
     HISTOGRAM_WORDS,
+    HOUR,
     LAYOUT_VERSION,
+    MAX_AMOUNT,
+    MAX_CHARGES,
+    MONTH,
+    NANO,
     NEVER,
+    OPENED,
+    PROBE,
+    PROBING,
+    RATE,
+    REQUESTS,
+    RETRY,
+    TOKENS,
+    TOTAL,
     Geometry,
     LaneInfo,
+    Limit,
+    Orphan,
     TableError,
+    Totals,
+)
+from fastgw._core.table_lock import hold
+from fastgw._core.table_marks import (
+    breaker_claimed,
+    breaker_reported,
+    breaker_state,
+    retry_deposited,
+    retry_withdrawn,
 )
 
 __all__ = [
-    "HISTOGRAM_BOUNDS_US",
-    "HISTOGRAM_WORDS",
-    "LAYOUT_VERSION",
-    "NEVER",
-    "Lane",
-    "LaneInfo",
-    "Rules",
-    "Table",
-    "TableError",
-    "Verdict",
+    "BREAKER", "CALENDAR", "CLOSED", "CONCURRENT", "DAY", "FLAGS", "HISTOGRAM_BOUNDS_US", "HISTOGRAM_WORDS", "HOUR",
+    "LAYOUT_VERSION", "MAX_AMOUNT", "MAX_CHARGES", "MONTH", "NANO", "NEVER", "OPENED", "PROBE", "PROBING", "RATE",
+    "REQUESTS", "RETRY", "TOKENS", "TOTAL", "Book", "Lane", "LaneInfo", "Limit", "Limits", "Orphan", "Rules", "Table",
+    "TableError", "Taken", "Totals", "Verdict", "Windows",
 ]
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-
-    static inline uint64_t fgw_load(uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-    static inline void fgw_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
-    static inline int fgw_swap(uint64_t *word, uint64_t *old, uint64_t value) {
-        return __atomic_compare_exchange_n(word, old, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    }
-    static inline void fgw_add(uint64_t *word, uint64_t n) { (void)__atomic_fetch_add(word, n, __ATOMIC_RELAXED); }
-
-    /* units * interval, or cap + 1 where it exceeds cap: what is more than a whole burst need not be known exactly. */
-    static inline uint64_t fgw_product(uint64_t units, uint64_t interval, uint64_t cap) {
-        unsigned __int128 product = (unsigned __int128)units * interval;
-        return product > cap ? cap + 1 : (uint64_t)product;
-    }
-    static inline int fgw_bits(uint64_t value) { return value ? 64 - __builtin_clzll(value) : 0; }
-    """
-    uint64_t fgw_load(uint64_t *word) noexcept nogil
-    void fgw_store(uint64_t *word, uint64_t value) noexcept nogil
-    int fgw_swap(uint64_t *word, uint64_t *old, uint64_t value) noexcept nogil
-    void fgw_add(uint64_t *word, uint64_t n) noexcept nogil
-    uint64_t fgw_product(uint64_t units, uint64_t interval, uint64_t cap) noexcept nogil
-    int fgw_bits(uint64_t value) noexcept nogil
 
 Verdict = tuple[int, int, int, int, int]
 
-cdef uint64_t MAX_NS = _file_module.MAX_NS
-cdef uint64_t SKEW_NS = _file_module.SKEW_NS
+cdef uint64_t MAX_NS = _layout.MAX_NS
 cdef int64_t C_NEVER = NEVER
-cdef int64_t MAX_SLOTS = _file_module.MAX_SLOTS
-cdef Py_ssize_t LINE_WORDS = _file_module.LINE_WORDS
-cdef Py_ssize_t SLOT_GCRA = _file_module.SLOT_GCRA
-cdef Py_ssize_t LANE_PID = _file_module.LANE_PID
-cdef Py_ssize_t LANE_BEAT = _file_module.LANE_BEAT
-cdef int BUCKETS = _file_module.HISTOGRAM_BUCKETS
+cdef int64_t MAX_SLOTS = _layout.MAX_SLOTS
+cdef Py_ssize_t LINE_WORDS = _layout.LINE_WORDS
+cdef Py_ssize_t VALUE = _layout.SLOT_VALUE
+cdef Py_ssize_t KIND = _layout.SLOT_KIND
+cdef Py_ssize_t LANE_PID = _layout.LANE_PID
+cdef Py_ssize_t LANE_BEAT = _layout.LANE_BEAT
+cdef Py_ssize_t LANE_BOOK = _layout.LANE_BOOK
+cdef int BUCKETS = _layout.HISTOGRAM_BUCKETS
 cdef Py_ssize_t OBSERVED_WORDS = HISTOGRAM_WORDS
-
-cdef struct Rule:
-    int64_t slot
-    uint64_t interval
-    uint64_t cap
 
 cdef struct Judged:
     Py_ssize_t refused
@@ -115,13 +129,6 @@ cdef class Rules:
         return self._count
 
 
-cdef inline uint64_t level_of(uint64_t tat, const Rule *rule, uint64_t now) noexcept nogil:
-    """How far TAT is ahead of now, clamped to what the rule can have set, now or ``SKEW_NS`` later."""
-    if tat <= now:
-        return 0
-    return tat - now if tat - now <= rule.cap + SKEW_NS else rule.cap
-
-
 cdef inline void judge(Judged *best, Py_ssize_t place, const Rule *rule, uint64_t level) noexcept nogil:
     """Note the rule if it is tighter than all before it."""
     cdef uint64_t left = (rule.cap - level) // rule.interval
@@ -134,31 +141,6 @@ cdef inline void refuse(Judged *best, Py_ssize_t place, const Rule *rule, uint64
     best.refused = best.tight = place
     best.wait = level + need - rule.cap if need <= rule.cap else <uint64_t> C_NEVER
     best.left, best.level = (rule.cap - level) // rule.interval if level < rule.cap else 0, level
-
-
-cdef inline bint charge(uint64_t *word, const Rule *rule, uint64_t need, uint64_t now, uint64_t *level) noexcept nogil:
-    """Move TAT by ``need`` if it fits; ``level`` is what it then is, or what it was where it did not fit."""
-    cdef uint64_t tat = fgw_load(word)
-    while True:
-        level[0] = level_of(tat, rule, now)
-        if level[0] + need > rule.cap:
-            # A word beyond the clamp (damaged, or of a rule since changed) is put right, or the wait would not pass.
-            if tat > now + level[0] and not fgw_swap(word, &tat, now + level[0]):
-                continue
-            return False
-        if fgw_swap(word, &tat, now + level[0] + need):
-            level[0] += need
-            return True
-
-
-cdef inline void discharge(uint64_t *word, const Rule *rule, uint64_t need, uint64_t now) noexcept nogil:
-    """Move TAT back by ``need``, not below rest."""
-    cdef uint64_t level
-    cdef uint64_t tat = fgw_load(word)
-    while True:
-        level = level_of(tat, rule, now)
-        if fgw_swap(word, &tat, now + (level - need if level > need else 0)):
-            return
 
 
 cdef object verdict_of(const Judged *judged):
@@ -174,6 +156,8 @@ cdef class Lane:
     cdef uint64_t *_stripe
     cdef Py_ssize_t _counters
     cdef object _lock
+    cdef object _file
+    cdef object _book
     cdef readonly Py_ssize_t index
     cdef readonly object generation
 
@@ -185,9 +169,10 @@ cdef class Lane:
         self._stripe = &self._words[<Py_ssize_t> file.geometry.stripe_word(index)]
         self._counters = file.geometry.counters
         self._lock = lock
+        self._file = file
         self.index = index
         self.generation = generation
-        _file_module.hold(self)
+        hold(self)
 
     cdef int _check(self, Py_ssize_t counter, Py_ssize_t n) except -1:
         if self._lock is None:
@@ -215,14 +200,25 @@ cdef class Lane:
         self._check(0, 1)
         fgw_store(self._lane + LANE_BEAT, check_time(now_ns))
 
+    def book(self):
+        """The lane's calls in flight; the same book each time. Raises ``TableError`` where there is no disk for it."""
+        self._check(0, 1)
+        if self._book is None:
+            self._book = Book(self._file, self.index, self._lock)
+        return self._book
+
     def close(self):
-        """Free the lane in good order: its pid reads 0."""
+        """Free the lane in good order: its pid reads 0. With calls in flight it is left to ``Table.reap``."""
         if self._lock is not None:
+            if self._book is None or not self._book.in_flight():
+                fgw_store(self._lane + LANE_BOOK, 0)
             fgw_store(self._lane + LANE_PID, 0)
             self.abandon()
 
     def abandon(self):
         """Drop this process's hold without a word in the file; what a forked child does."""
+        if self._book is not None:
+            self._book.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -238,12 +234,13 @@ cdef class Table:
     cdef readonly Py_ssize_t slots
     cdef readonly Py_ssize_t lanes
     cdef readonly Py_ssize_t counters
+    cdef readonly Py_ssize_t entries
 
     def __init__(self, file):
         if self._slots is not NULL:
             raise TypeError("a table is made once")
         self._file = file
-        self.slots, self.lanes, self.counters = file.geometry
+        self.slots, self.lanes, self.counters, self.entries = file.geometry
         self._words = file.words
         self._slots = &self._words[<Py_ssize_t> file.geometry.slots_word]
 
@@ -255,16 +252,28 @@ cdef class Table:
         slots=DEFAULT_SLOTS,
         lanes=DEFAULT_LANES,
         counters=DEFAULT_COUNTERS,
+        entries=DEFAULT_ENTRIES,
         create,
         boot_id=None,
     ):
         """Open, or with ``create`` make, the table at ``path``; an existing file keeps its own geometry."""
-        return cls(_file_module.open_file(path, Geometry(slots, lanes, counters), create=create, boot_id=boot_id))
+        geometry = Geometry(slots, lanes, counters, entries)
+        return cls(_file_module.open_file(path, geometry, create=create, boot_id=boot_id, directory=directory_c))
 
-    def slot(self, id16):
-        """Index of the slot of this id, made if absent; it never changes. Raises ``TableError`` when full."""
+    def slot(self, id16, kind=RATE):
+        """Index of the slot of this id, made with this kind if absent; it never changes."""
         self._open()
-        return self._file.slot(id16)
+        return self._file.slot(id16, kind)
+
+    def slots_of(self, bytes ids not None, bytes kinds not None):
+        """``slot`` of many: ids end to end, a byte of ``kinds`` for each. With no room for all, none is made."""
+        self._open()
+        return self._file.slots(ids, kinds)
+
+    def slots_used(self):
+        """How many slots are made, of ``slots``."""
+        self._open()
+        return self._file.slots_used()
 
     def find(self, id16):
         """Index of the slot of this id, or -1."""
@@ -280,6 +289,95 @@ cdef class Table:
         """Pid, times, generation of a lane, and whether its owner lives."""
         self._open()
         return self._file.lane_info(lane)
+
+    def unreaped(self):
+        """Lanes without an owner in which calls may be in flight. They are claimed by nobody before ``reap``."""
+        self._open()
+        return self._file.unreaped()
+
+    def reap(self, lane, recorded, write):
+        """Finish the calls of a dead worker's lane and free it; may be killed and done again."""
+        self._open()
+        return self._file.reap(Book(self._file, lane, None), lane, recorded, write)
+
+    def lane_totals(self, lane):
+        """What a lane's records add up to, those of its earlier owners included. Raises ``IndexError``."""
+        self._open()
+        return self._file.lane_totals(lane)
+
+    def totals(self):
+        """Records, input tokens, output tokens and nano-dollars of all lanes."""
+        self._open()
+        return self._file.totals()
+
+    def replay(self, lane, added):
+        """Add to a dead owner's totals the records behind its position, and move that to theirs."""
+        self._open()
+        self._file.replay(Book(self._file, lane, None), lane, added)
+
+    def used(self, slot, tuple windows not None):
+        """What a window's or a concurrency's slot has counted now. Raises ``ValueError`` for another kind."""
+        cdef uint64_t pair[2]
+        cdef uint64_t *value = self._value(slot)
+        fgw_load_pair(value, pair)
+        return used_now(value[KIND - VALUE], pair[0], pair[1], windows)
+
+    def flag(self, int64_t slot):
+        """The bits of a ``FLAGS`` slot; 0 where none were set."""
+        return fgw_load(self._value(slot))
+
+    def set_flag(self, int64_t slot, uint64_t bits):
+        """Set a ``FLAGS`` slot to these bits (64), for all workers at once. Raises ``OverflowError``."""
+        fgw_store(self._value(slot), bits)
+
+    def breaker_state(self, int64_t slot, uint64_t now_ms):
+        """``CLOSED``, ``OPENED``, ``PROBE`` (claim it before you call) or ``PROBING``, at a monotonic time."""
+        cdef uint64_t value = fgw_load(self._value(slot))
+        check_time(now_ms)
+        return breaker_state(value, now_ms) if value else CLOSED
+
+    def breaker_claim_probe(self, int64_t slot, uint64_t now_ms, uint64_t claim_ms):
+        """Whether the probe is ours, for ``claim_ms`` at most: who is not heard of by then leaves it to another."""
+        cdef uint64_t *word = self._value(slot)
+        cdef uint64_t value = fgw_load(word)
+        check_time(now_ms)
+        check_time(claim_ms)
+        while True:
+            claimed = breaker_claimed(value, now_ms, claim_ms)
+            if claimed < 0:
+                return False
+            if fgw_swap(word, &value, claimed):
+                return True
+
+    def breaker_report(self, int64_t slot, bint ok, uint64_t now_ms, threshold, uint64_t open_ms):
+        """Count a call that went well or failed; the state it leads to."""
+        cdef uint64_t *word = self._value(slot)
+        cdef uint64_t value = fgw_load(word)
+        check_time(now_ms)
+        check_time(open_ms)
+        while value or not ok:
+            reported = breaker_reported(value, ok, now_ms, threshold, open_ms)
+            if fgw_swap(word, &value, reported):
+                return breaker_state(reported, now_ms)
+        return CLOSED
+
+    def retry_deposit(self, int64_t slot):
+        """A request was made: a fifth of a retry more, at most 10 in all; an account begins with 3."""
+        cdef uint64_t *word = self._value(slot)
+        cdef uint64_t value = fgw_load(word)
+        while not fgw_swap(word, &value, retry_deposited(value)):
+            pass
+
+    def retry_withdraw(self, int64_t slot):
+        """Whether the account has a retry left, which is taken off it."""
+        cdef uint64_t *word = self._value(slot)
+        cdef uint64_t value = fgw_load(word)
+        while True:
+            left = retry_withdrawn(value)
+            if left < 0:
+                return False
+            if fgw_swap(word, &value, left):
+                return True
 
     def take(self, tuple sets not None, uint64_t units, uint64_t now_ns):
         """Take ``units`` at every rule, in order, or at none."""
@@ -319,6 +417,12 @@ cdef class Table:
             raise TableError("the table is closed")
         return 0
 
+    cdef uint64_t *_value(self, int64_t slot) except NULL:
+        self._open()
+        if slot < 0 or slot >= self.slots:
+            raise IndexError(f"slot {slot} of {self.slots}")
+        return self._slots + slot * LINE_WORDS + VALUE
+
     cdef int _check(self, tuple sets, uint64_t now) except -1:
         """Refuse what must not begin: after this nothing raises, so nothing is half taken."""
         self._open()
@@ -329,7 +433,7 @@ cdef class Table:
         return 0
 
     cdef inline uint64_t *_word(self, const Rule *rule) noexcept:
-        return self._slots + rule.slot * LINE_WORDS + SLOT_GCRA
+        return self._slots + rule.slot * LINE_WORDS + VALUE
 
     cdef void _take(self, tuple sets, uint64_t units, uint64_t now, Judged *best) noexcept:
         cdef Rules rules
@@ -342,7 +446,7 @@ cdef class Table:
             for i in range(rules._count):
                 rule = &rules._rules[i]
                 need = fgw_product(units, rule.interval, rule.cap)
-                if not charge(self._word(rule), rule, need, now, &level):
+                if not charge_rate(self._word(rule), rule.cap, need, now, &level):
                     refuse(best, place, rule, level, need)
                     self._undo(sets, units, now, place)
                     return
@@ -360,7 +464,7 @@ cdef class Table:
             for i in range(rules._count):
                 rule = &rules._rules[i]
                 need = fgw_product(units, rule.interval, rule.cap)
-                level = level_of(fgw_load(self._word(rule)), rule, now)
+                level = level_of(fgw_load(self._word(rule)), rule.cap, now)
                 if level + need > rule.cap:
                     refuse(best, place, rule, level, need)
                     return
@@ -378,7 +482,7 @@ cdef class Table:
                 if place == limit:
                     return
                 rule = &rules._rules[i]
-                discharge(self._word(rule), rule, fgw_product(units, rule.interval, rule.cap), now)
+                discharge_rate(self._word(rule), rule.cap, fgw_product(units, rule.interval, rule.cap), now)
                 place += 1
 
 

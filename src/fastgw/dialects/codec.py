@@ -1,7 +1,7 @@
 """What a dialect must be able to do to be translated from and to. Pure: bytes in, nouns out, and back."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fastgw.dialects.hub import Chat, Event, Problem, Reply, Target
 from fastgw.errors import GatewayError
@@ -35,18 +35,34 @@ class Writer(Protocol):
         ...
 
 
-class Codec(Protocol):
-    """A wire format, whole.
+class Frames(Protocol):
+    """Cuts one stream of a provider, as its bytes arrive, into what a `Reader` is fed with."""
 
-    `read_*` are flat and forgiving towards providers (unknown kinds are skipped) and exact towards clients (a
-    `read_request` that cannot be understood raises `hub.Invalid`); `write_*` are strict.
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """(name, payload) of the frames that are complete now. Raises ValueError for what is no stream."""
+        ...
+
+    def end(self) -> list[tuple[str, bytes]]:
+        """The upstream closed the stream: what is left. Raises ValueError when a frame is broken off."""
+        ...
+
+
+@runtime_checkable
+class Framed(Protocol):
+    """What a codec has beside the rest whose provider's streams are no server-sent events."""
+
+    def frames(self) -> Frames:
+        """What cuts one stream."""
+        ...
+
+
+class UpstreamCodec(Protocol):
+    """A provider's half of a wire format. Its streams are server-sent events, unless it is `Framed`.
+
+    `read_*` are flat and forgiving (unknown kinds are skipped), `write_*` are strict.
     """
 
     name: str
-
-    def read_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Chat:
-        """A client's request. `model` and `stream` where the path says them. Raises hub.Invalid."""
-        ...
 
     def write_request(self, chat: Chat, target: Target) -> bytes:
         """The request for a provider. Raises hub.Unsupported."""
@@ -56,20 +72,31 @@ class Codec(Protocol):
         """A provider's whole reply. Raises ValueError when it is none."""
         ...
 
-    def write_reply(self, reply: Reply, *, model: str) -> bytes:
-        """The whole reply for a client; `model` as the client named it, used where the reply names none."""
-        ...
-
     def reader(self) -> Reader:
         """A reader for one stream."""
         ...
 
-    def writer(self, *, model: str, stream_usage: bool) -> Writer:
-        """A writer for one stream; `stream_usage`: the client asked for usage (where its dialect makes it a choice)."""
-        ...
-
     def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Problem:
         """A provider's error answer; never raises."""
+        ...
+
+
+class Codec(UpstreamCodec, Protocol):
+    """A wire format, whole: one that clients speak as well.
+
+    Towards clients it is exact: a `read_request` that cannot be understood raises `hub.Invalid`.
+    """
+
+    def read_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Chat:
+        """A client's request. `model` and `stream` where the path says them. Raises hub.Invalid."""
+        ...
+
+    def write_reply(self, reply: Reply, *, model: str) -> bytes:
+        """The whole reply for a client; `model` as the client named it, used where the reply names none."""
+        ...
+
+    def writer(self, *, model: str, stream_usage: bool) -> Writer:
+        """A writer for one stream; `stream_usage`: the client asked for usage (where its dialect makes it a choice)."""
         ...
 
     def write_problem(self, problem: Problem, call_id: str) -> tuple[int, bytes]:

@@ -69,6 +69,29 @@ def name(event: bytes) -> str:
     return found
 
 
+class ServerSentEvents:
+    """Cuts one stream into the names and payloads of its events. See `codec.Frames`."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """The events that are complete now. Raises ValueError for one without end."""
+        block, self._tail = complete(self._tail + data if self._tail else data)
+        if len(self._tail) > MAX_EVENT:
+            raise ValueError("an event is larger than 8 MiB")
+        return [(name(event), found) for event in events(block) if (found := payload(event)) is not None]
+
+    def end(self) -> list[tuple[str, bytes]]:
+        """The last event, which may lack its empty line."""
+        tail, self._tail = self._tail, b""
+        event = tail + b"\n\n"
+        found = payload(event) if tail.strip() else None
+        return [] if found is None else [(name(event), found)]
+
+
 def comment(text: str) -> bytes:
     """An SSE comment, which every client skips: keeps a silent stream's connection alive."""
     return b": " + text.encode("ascii") + b"\n\n"

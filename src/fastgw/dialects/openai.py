@@ -5,63 +5,36 @@ request; out of the stream goes the usage chunk that the caller did not ask for,
 `usage.cost`. Source: https://platform.openai.com/docs/api-reference/chat-streaming.
 """
 
-from typing import Annotated
-
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from fastgw._core import fields, sse
 from fastgw.call import Usage
 from fastgw.dialects import errors, framing
 from fastgw.dialects.base import Cost
+from fastgw.dialects.openai_chat.wire import UsageIn
 from fastgw.errors import GatewayError
 
 TO_READ = sse.USAGE | sse.DONE | sse.ERROR
 WHOLE_LINES = sse.WHOLE | sse.CR
 BYTES_PER_TOKEN = 4
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-Count = Annotated[int, Meta(ge=0, lt=2**31)]
-"""Tokens as an upstream tells them. A usage with anything else in it is taken for none."""
-
-
-class _PromptDetails(Struct):
-    cached_tokens: Count | None = 0
-    cache_write_tokens: Count | None = 0
-
-
-class _CompletionDetails(Struct):
-    reasoning_tokens: Count | None = 0
-
-
-class _Usage(Struct):
-    prompt_tokens: Count | None = 0
-    completion_tokens: Count | None = 0
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-    def read(self) -> Usage:
-        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        return Usage(
-            input=self.prompt_tokens or 0,
-            output=self.completion_tokens or 0,
-            cached=(prompt.cached_tokens or 0) if prompt else 0,
-            cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
-            reasoning=(completion.reasoning_tokens or 0) if completion else 0,
-        )
 
 
 class _Reply(Struct):
-    usage: _Usage | None = None
+    """A usage with anything but sane counts in it is taken for none."""
+
+    usage: UsageIn | None = None
 
 
 class _Vendor(Struct):
-    usage: _Usage | None = None
+    usage: UsageIn | None = None
 
 
 class _Chunk(Struct):
     """`x_groq` is where Groq puts its usage."""
 
-    usage: _Usage | None = None
+    usage: UsageIn | None = None
     choices: list[Raw] | None = None
     error: Raw | UnsetType = UNSET
     x_groq: _Vendor | None = None

@@ -1,6 +1,7 @@
 """The head of an answer: the upstream's headers that may travel, and the facts fastgw adds."""
 
 import re
+from collections.abc import Sequence
 from math import ceil
 from time import monotonic
 
@@ -37,6 +38,7 @@ def upstream_headers(call: Call, reply: Reply) -> Headers:
     if call.stream and reply.status < 300:
         headers += SSE_HINTS
     _add_upstream_id(headers, reply)
+    _add_dropped(headers, call.dropped)
     add_facts(call, headers)
     return headers
 
@@ -47,15 +49,20 @@ def translated_headers(call: Call, reply: Reply) -> Headers:
     if reply.status >= 400:
         headers += native.respond([pair for pair in reply.headers if pair[0] != b"content-type"], WITH_ERRORS)
     _add_upstream_id(headers, reply)
-    if call.translation.dropped:
-        headers.append((b"x-fastgw-dropped", ",".join(call.translation.dropped).encode("ascii", "replace")))
+    _add_dropped(headers, [*call.translation.dropped, *call.dropped])
     add_facts(call, headers)
     return headers
 
 
+def _add_dropped(headers: Headers, names: Sequence[str]) -> None:
+    """Which fields of the request were left out or altered, where any were."""
+    if names:
+        headers.append((b"x-fastgw-dropped", ",".join(dict.fromkeys(names)).encode("ascii", "replace")))
+
+
 def _add_upstream_id(headers: Headers, reply: Reply) -> None:
-    # Anthropic calls it `request-id`.
-    upstream_id = reply.header(b"x-request-id") or reply.header(b"request-id")
+    # Anthropic calls it `request-id`, AWS `x-amzn-requestid`.
+    upstream_id = reply.header(b"x-request-id") or reply.header(b"request-id") or reply.header(b"x-amzn-requestid")
     if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
         headers.append((b"x-fastgw-upstream-request-id", upstream_id))
 

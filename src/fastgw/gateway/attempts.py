@@ -7,37 +7,47 @@ Only while nothing has reached the client; each target is asked once. What count
 from asyncio import CancelledError
 from random import random
 from time import monotonic, time
+from typing import Any
 
 from fastgw._core import fields, headers
 from fastgw.call import Call
 from fastgw.dialects.base import Dialect
 from fastgw.dialects.hub import Target
-from fastgw.dialects.registry import CODECS
+from fastgw.dialects.opaque import OpaqueDialect
+from fastgw.dialects.registry import OPERATION_OF, OPERATIONS
 from fastgw.errors import GatewayError, UpstreamError
-from fastgw.gateway.translate import Translation, read_chat
+from fastgw.gateway import passthrough
+from fastgw.gateway.translate import between, read_chat
 from fastgw.plan.plan import Retry
 from fastgw.telemetry.record import Attempt
-from fastgw.upstream.choose import weighted
+from fastgw.upstream.choose import Tiers, next_of
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import Way
 
-NOT_SENT = frozenset({"connect", "queue_full", "queue_timeout"})
+NOT_SENT = frozenset({"auth", "connect", "queue_full", "queue_timeout", "not_offered"})
 OUR_FAULT = frozenset({401, 403})
 NO_STREAM_OPTIONS = frozenset({"no_stream_options"})
 
 
-async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
+async def send(call: Call, dialect: Dialect, body: Any) -> Reply:
     """The reply that is to be passed on, of whichever target gave it (`call.target`). Raises GatewayError."""
+    return await first_of(call, dialect, body, (call.model.ways,), call.model.model.retry.attempts)
+
+
+async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tiers[Way], most: int) -> Reply:
+    """As `send`, of these targets of the call's model and in `most` attempts."""
     retry: Retry = call.model.model.retry
-    ways: tuple[Way, ...] = call.model.ways
+    if call.pinned:
+        tiers = tuple(tuple(way for way in tier if way.provider == call.pinned) for tier in tiers)
+    most = min(most, sum(map(len, tiers)))
     tried: list[Way] = []
     while True:
-        way = weighted(ways, tried, random())  # noqa: S311 - shares load, guards nothing
+        way = next_of(tiers, tried, random())  # noqa: S311 - shares load, guards nothing
         if way is None:
             raise _none_left(call)
         tried.append(way)
         call.target = way
-        last = len(tried) >= retry.attempts or len(tried) == len(ways)
+        last = len(tried) >= most
         started = monotonic()
         try:
             reply = await _ask(call, dialect, body, way)
@@ -57,41 +67,68 @@ async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
             _note(call, way, status, "", started)
             return reply
         _note(call, way, status, str(status), started)
+        if status in OUR_FAULT and way.signer is not None:
+            way.signer.refused()
         if last or not _retried_status(status, retry):
             return await _error_reply(call, way, reply)
         reply.close()
 
 
 async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> Reply:
+    if isinstance(dialect, OpaqueDialect):
+        return await passthrough.ask(call, dialect, body, way)
     model = call.upstream_model or way.model
     if dialect.name in way.heads:
         call.translation = None
-        payload = dialect.prepare(body, model, rename=model != call.model_name, stream=call.stream and way.asks_usage)
+        rename = model != (call.asked or call.model_name)
+        payload = dialect.prepare(body, model, rename=rename, stream=call.stream and way.asks_usage)
+        payload = _adjusted(call, way, model, payload)
         forwarded = headers.forward(call.exchange.headers, way.allow)
         head = way.head(dialect.name, model, forwarded, len(payload), stream=call.stream)
     else:
-        payload = _translate(call, dialect, body, way, model)
-        head = way.head(way.translated, model, b"", len(payload), stream=call.stream)
+        payload, spoken = _translate(call, dialect, body, way, model)
+        payload = _adjusted(call, way, model, payload)
+        head = way.head(spoken, model, b"", len(payload), stream=call.stream)
+    if way.signer is not None:
+        head = await way.signed(head, payload, call.model.timeouts.connect)
     reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
     call.reply = reply
     return reply
 
 
-def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, model: str) -> bytes:
-    """The request in a dialect the provider speaks; `call.translation` then translates its answer."""
-    client, spoken = CODECS.get(dialect.name), CODECS.get(way.translated)
+def _adjusted(call: Call, way: Way, model: str, payload: bytes) -> bytes:
+    """The request as this vendor wants it for this model."""
+    adjust = way.traits(model).adjust
+    payload, call.dropped = (payload, ()) if adjust is None else adjust.apply(payload)
+    return payload
+
+
+def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, model: str) -> tuple[bytes, str]:
+    """The request in a dialect the provider speaks, and which; `call.translation` then translates its answer."""
+    op = OPERATION_OF.get(dialect.name, "")
+    spoken = way.translated.get(op)
+    client = OPERATIONS[op].clients.get(dialect.name) if op else None
     if client is None or spoken is None:
+        lacking = OPERATIONS[op].lacking if op else "does not offer this operation"
         raise UpstreamError(
-            "no_target_available",
-            f"The provider {way.provider!r} does not offer this operation.",
-            reason="connect",
+            "endpoint_not_enabled",
+            f"The provider {way.provider!r} of the model {call.model_name!r} {lacking}.",
+            reason="not_offered",
             sent=False,
         )
     if call.chat is None:
         call.chat = read_chat(client, body.replace({}), model=call.model_name, stream=call.stream)
-    translation = call.translation = Translation(client, spoken, call.chat, int(time()))
-    features = frozenset() if way.asks_usage else NO_STREAM_OPTIONS
-    return translation.request(Target(model, max_output=way.max_output, drop=way.drop, features=features))
+    translation = call.translation = between(
+        client,
+        OPERATIONS[op].providers[spoken],
+        call.chat,
+        int(time()),
+        streams=OPERATIONS[op].streams,
+        call_id=call.id,
+    )
+    traits = way.traits(model)
+    target = Target(model, way.max_output, way.drop, mid_system=traits.mid_system, features=traits.features)
+    return translation.request(target), spoken
 
 
 def _may_retry(error: UpstreamError, retry: Retry) -> bool:
@@ -106,7 +143,7 @@ def _retried_status(status: int, retry: Retry) -> bool:
 
 async def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
     """An upstream's error, whole; one about our own credential is not the caller's business and raises instead."""
-    if call.stream:
+    if not reply.body:
         reply.body = await reply.rest(1024 * 1024)
     if reply.status in OUR_FAULT:
         raise GatewayError(
@@ -114,8 +151,9 @@ async def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
             f"The provider {way.provider!r} refused this gateway's own credential (status {reply.status}). "
             "Your key is fine; whoever runs this gateway must look at the provider's key.",
         )
-    if way.secret and way.secret in reply.body:
-        reply.body = reply.body.replace(way.secret, b"***")
+    secret = way.secret if way.signer is None else way.signer.secret
+    if secret and secret in reply.body:
+        reply.body = reply.body.replace(secret, b"***")
     call.error = f"upstream_{reply.status}"
     return reply
 

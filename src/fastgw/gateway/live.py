@@ -2,20 +2,34 @@
 
 import time
 
-import msgspec
-
 from fastgw._core import table as shared
+from fastgw.gateway.listing import OPENAI, Shape, described, listed
 from fastgw.plan.plan import Key, Plan
-from fastgw.policies import ORDER, Env
-from fastgw.policies.models import allowed
+from fastgw.policies import ORDER, Env, limits
+from fastgw.policies.models import allowed, unaliased
+from fastgw.state.seal import Seal
 from fastgw.upstream.client import Client
 from fastgw.upstream.route import Routes
 
 
 class Live:
-    """What the request path reads. `head` and `body` are the policies' functions in their order."""
+    """What the request path reads. `head` and `body` are the policies' functions in their order.
 
-    __slots__ = ("body", "expose_facts", "head", "options", "plan", "revision", "revision_header", "routes")
+    `enter(call, route)` takes from the limits of a model that is to answer in place of the one asked for.
+    """
+
+    __slots__ = (
+        "body",
+        "enter",
+        "expose_facts",
+        "head",
+        "options",
+        "plan",
+        "revision",
+        "revision_header",
+        "routes",
+        "seal",
+    )
 
     def __init__(self, plan: Plan, client: Client, table: shared.Table) -> None:
         self.plan = plan
@@ -24,24 +38,30 @@ class Live:
         self.revision_header = (b"x-fastgw-revision", b"%d" % plan.revision)
         self.expose_facts = plan.options.expose_facts
         self.routes = Routes(plan, client)
+        self.seal = Seal(plan.pepper)
         env = Env(self.routes, table, time.time)
+        self.enter = limits.for_model(plan, env)
         policies = [module.build(plan, env) for module in ORDER]
         self.head = tuple(policy.head for policy in policies if policy.head is not None)
         self.body = tuple(policy.body for policy in policies if policy.body is not None)
 
-    def models_json(self, key: Key) -> bytes:
-        """What `GET /v1/models` answers this key: OpenAI's list, of the models it may use."""
-        routes = (*self.routes.exact.values(), *self.routes.wildcards.values())
-        data = [_model(route.name) for route in routes if allowed(key, route.name)]
-        return msgspec.json.encode({"object": "list", "data": data})
+    def models_json(self, key: Key, shape: Shape = OPENAI, query: bytes = b"") -> bytes:
+        """What `GET /v1/models` answers this key: the models it may use and their aliases.
 
-    def model_json(self, key: Key, name: str) -> bytes | None:
+        Wildcards are no names that could be asked for: they are listed, as such, only where there are no models.
+        Raises GatewayError (`bad_request`) for a page that `query` asks for and that cannot be given.
+        """
+        names = [*self.routes.exact, *self.plan.aliases, *key.aliases]
+        mine = [name for name in dict.fromkeys(names) if self._visible(key, name)]
+        if not self.routes.exact:
+            mine += [route.name for route in self.routes.wildcards.values() if allowed(key, route.name)]
+        return listed(shape, mine, query)
+
+    def model_json(self, key: Key, name: str, shape: Shape = OPENAI) -> bytes | None:
         """What `GET /v1/models/{name}` answers this key; None when it may not know of it."""
-        found = self.routes.find(name)
-        if found is None or not allowed(key, name, found[0].name):
-            return None
-        return msgspec.json.encode(_model(name))
+        return described(shape, name) if self._visible(key, name) else None
 
-
-def _model(name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "fastgw"}
+    def _visible(self, key: Key, name: str) -> bool:
+        meant = unaliased(key, self.plan, name)
+        found = self.routes.find(meant)
+        return found is not None and allowed(key, name, meant, found[0].name)

@@ -7,23 +7,27 @@ record. One coroutine a call, no task of its own, no timer of its own.
 import asyncio
 import os
 from time import monotonic_ns
+from typing import Any
 
 from fastgw._core import fields, headers
 from fastgw._core import table as shared
 from fastgw.call import Call
 from fastgw.dialects.base import Dialect, Tap
+from fastgw.dialects.opaque import OpaqueDialect
 from fastgw.errors import GatewayError
-from fastgw.gateway import attempts, relay, routes
+from fastgw.gateway import attempts, fallback, names, passthrough, relay, responses_state, routes
 from fastgw.gateway.answer import JSON, SERVER, Headers, add_facts, error_answer
 from fastgw.gateway.exchange import Exchange
+from fastgw.gateway.listing import shape_of
 from fastgw.gateway.live import Live
-from fastgw.gateway.routes import Match
+from fastgw.gateway.routes import Kept, Match
 from fastgw.gateway.settle import Lane, Ledger, Spool
 from fastgw.gateway.translate import EarlyFailure
 from fastgw.gateway.watch import Watch, body_deadline
 from fastgw.plan.plan import Plan
 from fastgw.telemetry.log import Log
 from fastgw.upstream.client import Client
+from fastgw.upstream.reply import Reply
 
 FORBIDDEN = frozenset(
     {
@@ -64,6 +68,7 @@ class Pipeline:
         live = Live(plan, self.client, self.table)
         self.live = live
         self.client.retire({upstream.origin for upstream in plan.upstreams.values()})
+        self.client.vault.retire({upstream.credential for upstream in plan.upstreams.values()})
 
     async def serve(self, exchange: Exchange) -> None:
         """One request, from its head to its record."""
@@ -100,24 +105,38 @@ class Pipeline:
         scan = self._scan(call)
         for check in live.head:
             check(call, scan)
-        body = await self._read(call, match, scan)
+        body: Any
+        if match.kept is None:
+            body = await self._read(call, match, scan)
+        else:
+            body = await self._read_kept(call, match.kept, scan)
         call.now_ns = monotonic_ns()  # a slow body may have taken half a minute, and limits are counted by this
         for check in live.body:
             check(call)
-        reply = await attempts.send(call, dialect, body)
+        if isinstance(dialect, OpaqueDialect):
+            await self._pass_on(call, dialect, body)
+            return
+        if dialect.name in responses_state.GOING_ON:
+            body = responses_state.prepare(call, body)
+        if call.wishes is None:
+            reply = await attempts.send(call, dialect, body)
+        else:
+            reply = await fallback.send(call, dialect, body)
         if not call.stream or reply.status >= 400:
-            await self._respond(call, *relay.whole(call, dialect, reply))
+            await self._respond_whole(call, dialect, reply)
             return
         if call.translation is None and not _is_event_stream(reply.header(b"content-type")):
             # Some servers answer a streamed request with one JSON document; it is passed on as what it is.
             reply.body = await reply.rest(MAX_UNSTREAMED)
-            await self._respond(call, *relay.whole(call, dialect, reply))
+            await self._respond_whole(call, dialect, reply)
             return
         wants_usage = dialect.wants_usage(body)
         tap: Tap = dialect.tap(wants_usage=wants_usage, cost=lambda usage: relay.price_of(call, usage))
         if call.translation is not None:
             tell_cost = tap.feed if dialect.tells_cost and wants_usage else None
-            tap = call.translation.tap(call.model_name, call.id, tell_cost)
+            tap = call.translation.tap(call.shown, call.id, tell_cost)
+        elif dialect.name == responses_state.NAME:
+            tap = responses_state.SealingTap(tap, responses_state.swap_of(call))
         try:
             await relay.stream(call, dialect, reply, tap, live.options.heartbeat)
         except EarlyFailure as failure:
@@ -125,6 +144,25 @@ class Pipeline:
             return
         self._settle(call)
         await call.exchange.close()
+
+    async def _pass_on(self, call: Call, dialect: OpaqueDialect, body: passthrough.Request) -> None:
+        """A call of which nothing but the model, or not even that, is understood."""
+        reply = await attempts.send(call, dialect, body)
+        tap: Tap = dialect.tap(wants_usage=True, cost=lambda usage: relay.price_of(call, usage))
+        edit = None
+        if call.quoted is not None:
+            tap, edit = responses_state.SealingTap(tap, responses_state.swap_of(call)), responses_state.seal_whole
+        whole = await passthrough.answer(call, dialect, reply, tap, edit)
+        if whole is not None:
+            await self._respond(call, *whole)
+            return
+        self._settle(call)
+        await call.exchange.close()
+
+    async def _respond_whole(self, call: Call, dialect: Dialect, reply: Reply) -> None:
+        if dialect.name in responses_state.GOING_ON and call.translation is None:
+            responses_state.seal_whole(call, reply)
+        await self._respond(call, *relay.whole(call, dialect, reply))
 
     def _settle(self, call: Call) -> None:
         """Record the call, once, and before the end of its answer: who has the answer can count on the record."""
@@ -146,22 +184,39 @@ class Pipeline:
             call.label = scan.label.decode("ascii")
         return scan
 
-    async def _read(self, call: Call, match: Match, scan: headers.Scan) -> fields.Fields:
-        """The body, read whole and peeked into: `call.model_name` and `call.stream` are known afterwards."""
-        options, dialect = call.live.options, match.endpoint.dialect
-        if scan.content_type not in JSON_TYPES:
-            raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
-        if match.stream and b"alt=sse" not in call.exchange.query.split(b"&"):
-            raise GatewayError(
-                "bad_request", "A stream is sent as server-sent events only: add `?alt=sse` to the path."
-            )
+    async def _take(self, call: Call, scan: headers.Scan) -> bytes:
+        """The body, read whole."""
+        options = call.live.options
         call.body_deadline = body_deadline(options, call.started, scan.content_length)
-        raw = await call.exchange.body(scan.content_length, options.max_body)
+        raw: bytes = await call.exchange.body(scan.content_length, options.max_body)
         call.body_deadline = 0.0
         call.bytes_in = len(raw)
+        return raw
+
+    async def _read_kept(self, call: Call, kept: Kept, scan: headers.Scan) -> passthrough.Asked:
+        """A request about what is kept at a vendor; whether it may be made is known before its body is read."""
+        asked = responses_state.asked if kept.interface == "responses" else passthrough.asked
+        made = asked(call, kept)
+        return made(await self._take(call, scan))
+
+    async def _read(self, call: Call, match: Match, scan: headers.Scan) -> Any:
+        """The body, read whole and peeked into: `call.model_name` and `call.stream` are known afterwards."""
+        dialect = match.endpoint.dialect
+        mark = passthrough.boundary(dialect, scan, call.exchange.headers)
+        if mark is None and scan.content_type not in JSON_TYPES:
+            raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
+        if match.stream:
+            call.form = routes.form(call.exchange.query)
+        raw = await self._take(call, scan)
         try:
-            body = fields.scan(raw)
-            call.model_name = match.model or body.text(b"model") or ""
+            if mark is not None:
+                body: Any = passthrough.read_form(call, raw, mark, match.model, dialect)
+            else:
+                body = fields.scan(raw)
+                call.model_name = match.model or body.text(b"model") or passthrough.default_model(dialect)
+                body = names.prepare(call, match, body)
+            if match.deployed:
+                body = passthrough.with_model(body, match.model, mark)
             call.stream = match.stream if match.stream is not None else dialect.streams and body.flag(b"stream")
         except fields.FieldError as error:
             raise GatewayError(error.code, error.message, param=error.field) from None
@@ -200,8 +255,9 @@ class Pipeline:
         if call.reply is not None:
             call.reply.close()
         error = relay.interrupted(call.cause)
-        if call.exchange.started and error.kind != "client_closed":
-            await call.exchange.send(relay.stream_error(call, dialect, error))
+        last = relay.stream_error(call, dialect, error) if call.exchange.started else b""
+        if last and error.kind != "client_closed":
+            await call.exchange.send(last)
         await self._refuse(call, dialect, error)
 
     async def _failed(self, call: Call, dialect: Dialect | None, error: Exception) -> None:
@@ -215,8 +271,9 @@ class Pipeline:
         if exchange.path in (routes.LIVE, routes.READY):
             await self._health(exchange)
             return
-        if match is None and exchange.method == "POST" and not self.draining:
-            match = routes.named(exchange.path)
+        if match is None and not self.draining:
+            match = routes.named(exchange.path) if exchange.method == "POST" else None
+            match = match or routes.kept(exchange.path)
             if match is not None:
                 await self._proxied(call, match)
                 return
@@ -239,7 +296,8 @@ class Pipeline:
         if self.draining:
             raise relay.interrupted("shutting_down")
         scan = self._scan(call)
-        if routes.malformed(exchange.path):
+        named = routes.model_in(exchange.path) if exchange.method == "GET" else None
+        if named is None and routes.malformed(exchange.path):
             raise GatewayError("bad_request", "The path is not in its plain form: no //, no dot segments, no escapes.")
         if match is not None or (exchange.path in routes.MODELS and exchange.method != "GET"):
             wanted = "POST" if match is not None else "GET"
@@ -247,19 +305,20 @@ class Pipeline:
         for check in call.live.head:
             check(call, scan)
         if exchange.path in routes.MODELS:
-            return 200, call.live.models_json(call.key)
-        for prefix in routes.MODELS:
-            if exchange.method == "GET" and exchange.path.startswith(prefix + b"/") and b":" not in exchange.path:
-                return 200, self._model(call, exchange.path[len(prefix) + 1 :].decode("latin-1"))
+            return 200, call.live.models_json(call.key, shape_of(exchange), exchange.query)
+        if named is not None:
+            return 200, self._model(call, named)
         raise GatewayError(
             "endpoint_not_enabled",
             f"{exchange.method} on this path is not served here. Served are /v1/chat/completions, /v1/completions, "
-            "/v1/embeddings, /v1/responses, /v1/messages, /v1beta/models/{model}:generateContent and /v1/models.",
+            "/v1/embeddings, /v1/responses, /v1/responses/input_tokens, /v1/messages, /v1/messages/count_tokens, "
+            "/v1beta/models/{model}:generateContent, :streamGenerateContent, :embedContent, :batchEmbedContents, "
+            ":countTokens, /v1/images/..., /v1/audio/..., /v1/moderations, /v1/rerank and /v1/models.",
         )
 
     def _model(self, call: Call, name: str) -> bytes:
         live: Live = call.live
-        found = live.model_json(call.key, name)
+        found = live.model_json(call.key, name, shape_of(call.exchange))
         if found is None:
             raise GatewayError(
                 "model_not_found",
@@ -279,7 +338,7 @@ class Pipeline:
         await exchange.respond(200 if ready else 503, [JSON, SERVER], body)
 
 
-def _check_fields(body: fields.Fields, dialect: Dialect, match: Match) -> None:
+def _check_fields(body: passthrough.Body, dialect: Dialect, match: Match) -> None:
     bad = body.forbidden(FORBIDDEN, FORBIDDEN_PREFIXES)
     if bad is not None:
         name = bad.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from fastgw.call import Call, Usage
 from fastgw.dialects import framing
 from fastgw.dialects.base import Dialect, Tap
 from fastgw.dialects.hub import Problem
+from fastgw.dialects.opaque import OpaqueDialect
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway.answer import Headers, translated_headers, upstream_headers
 from fastgw.gateway.translate import EarlyFailure
@@ -20,6 +21,8 @@ def account(call: Call, dialect: Dialect, usage: Usage | None, estimated_output:
     """Note what the call used and costs; without a usage from the upstream it is estimated and marked so."""
     if usage is not None:
         call.usage_source = "upstream"
+    elif isinstance(dialect, OpaqueDialect):
+        return  # nothing to estimate from
     else:
         usage = Usage(input=dialect.estimate_input(call.bytes_in), output=estimated_output)
         call.usage_source = "estimated"
@@ -51,7 +54,7 @@ def _translated(call: Call, dialect: Dialect, reply: Reply) -> tuple[Headers, by
         return problem(call, reply, call.translation.read_error(reply.status, dict(reply.headers), reply.body))
     body: bytes
     try:
-        body, usage = call.translation.whole(reply.body, call.model_name)
+        body, usage = call.translation.whole(reply.body, call.shown, dialect.estimate_input(call.bytes_in))
     except EarlyFailure as failure:
         return problem(call, reply, failure.problem)
     account(call, dialect, usage)
@@ -81,6 +84,8 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
     """
     exchange = call.exchange
     headers = upstream_headers(call, reply) if call.translation is None else translated_headers(call, reply)
+    if call.form is not None:
+        headers = [(b"content-type", call.form.content_type), *(pair for pair in headers if pair[0] != b"content-type")]
     call.status = reply.status
     try:
         await _pass(call, reply, tap, headers, heartbeat)
@@ -98,27 +103,33 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
             raise failure
         call.error = failure.row.code
         await exchange.send(stream_error(call, dialect, failure))
-    elif tap.failed:
+        return
+    if tap.failed:
         call.error = "upstream_error_event"
+    if call.form is not None and exchange.started:
+        await exchange.send(call.form.end())
 
 
 def stream_error(call: Call, dialect: Dialect, error: GatewayError) -> bytes:
-    """The event that ends a stream that has begun."""
-    if call.translation is None:
-        return dialect.stream_error(error, call.id)
-    told: bytes = call.translation.fail(error, call.id)
-    return told
+    """The event that ends a stream that has begun; nothing where it is no stream of events."""
+    if isinstance(dialect, OpaqueDialect) and not call.stream:
+        return b""
+    teller = dialect.stream_error if call.translation is None else call.translation.fail
+    told: bytes = teller(error, call.id)
+    return told if call.form is None else call.form.feed(told) + call.form.end()
 
 
 async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat: float) -> None:
-    exchange, read, feed = call.exchange, reply.read, tap.feed
+    exchange, read, feed, form = call.exchange, reply.read, tap.feed, call.form
     while True:
         data = await read()
         if data is None:
-            await exchange.send(PING)
+            await exchange.send(PING if form is None else form.ping)
             call.poke_at = monotonic() + heartbeat
             continue
         out = feed(data) if data else tap.finish()
+        if form is not None:
+            out = form.feed(out)
         if out:
             if not exchange.started:
                 call.first_byte_at = monotonic()

@@ -5,10 +5,11 @@ relay does not know which of the two it serves.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastgw.call import Usage
-from fastgw.dialects import framing
-from fastgw.dialects.codec import Codec, Reader, Writer
+from fastgw.dialects.codec import Codec, Framed, Frames, Reader, UpstreamCodec, Writer
+from fastgw.dialects.framing import ServerSentEvents
 from fastgw.dialects.hub import (
     Chat,
     Done,
@@ -52,9 +53,9 @@ class TranslatingTap:
         "_created",
         "_edit",
         "_ended",
+        "_frames",
         "_held",
         "_reader",
-        "_tail",
         "_writer",
         "complete",
         "events",
@@ -63,7 +64,13 @@ class TranslatingTap:
     )
 
     def __init__(
-        self, reader: Reader, writer: Writer, call_id: str, created: int = 0, edit: Edit | None = None
+        self,
+        reader: Reader,
+        writer: Writer,
+        call_id: str,
+        created: int = 0,
+        edit: Edit | None = None,
+        frames: Frames | None = None,
     ) -> None:
         self.usage: Usage | None = None
         self.complete = False
@@ -74,7 +81,7 @@ class TranslatingTap:
         self._call_id = call_id
         self._created = created
         self._edit = edit
-        self._tail = b""
+        self._frames = frames or ServerSentEvents()
         self._held: bytes | None = b""
         self._ended = False
 
@@ -83,13 +90,11 @@ class TranslatingTap:
 
         Raises ValueError for what is no stream and EarlyFailure for an error before any content.
         """
-        block, self._tail = framing.complete(self._tail + data if self._tail else data)
-        if len(self._tail) > framing.MAX_EVENT:
-            raise ValueError("an event is larger than 8 MiB")
-        if not block:
+        frames = self._frames.feed(data)
+        if not frames:
             return b""
         return self._release(
-            b"".join([self._write(event) for frame in framing.events(block) for event in self._read(frame)])
+            b"".join([self._write(event) for name, payload in frames for event in self._read(name, payload)])
         )
 
     def _release(self, out: bytes) -> bytes:
@@ -106,17 +111,13 @@ class TranslatingTap:
 
     def finish(self) -> bytes:
         """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
-        tail, self._tail = self._tail, b""
-        events = self._read(tail + b"\n\n") if tail.strip() else []
+        events = [event for name, payload in self._frames.end() for event in self._read(name, payload)]
         events += self._reader.end()
         return self._release(b"".join([self._write(event) for event in events]))
 
-    def _read(self, frame: bytes) -> list[Event]:
-        payload = framing.payload(frame)
-        if payload is None:
-            return []
+    def _read(self, name: str, payload: bytes) -> list[Event]:
         try:
-            return self._reader.feed(framing.name(frame), payload)
+            return self._reader.feed(name, payload)
         except RecursionError:
             raise ValueError("an event is nested too deeply") from None
 
@@ -151,26 +152,21 @@ class TranslatingTap:
         return self._writer.feed(event)
 
 
-class Translation:
-    """From `client` to `upstream` and back, for one call.
+class WholeTranslation:
+    """From `client` to `upstream` and back, for one call whose reply is never a stream. See `dialects.whole`."""
 
-    `created` (seconds since the epoch) stands in where a provider tells no time.
-    """
+    __slots__ = ("_asked", "_client", "_upstream", "dropped")
 
-    __slots__ = ("_client", "_created", "_tap", "_upstream", "chat", "dropped")
-
-    def __init__(self, client: Codec, upstream: Codec, chat: Chat, created: int = 0) -> None:
-        self.chat = chat
+    def __init__(self, client: Any, upstream: Any, asked: Any) -> None:
         self.dropped: list[str] = []
         self._client = client
         self._upstream = upstream
-        self._created = created
-        self._tap: TranslatingTap | None = None
+        self._asked = asked
 
     def request(self, target: Target) -> bytes:
         """The provider's request. Raises GatewayError (`unsupported_field`) for what it cannot do."""
         try:
-            payload = self._upstream.write_request(self.chat, target)
+            payload: bytes = self._upstream.write_request(self._asked, target)
         except Unsupported as error:
             raise GatewayError(
                 "unsupported_field",
@@ -181,13 +177,14 @@ class Translation:
         self.dropped = target.dropped
         return payload
 
-    def whole(self, body: bytes, model: str) -> tuple[bytes, Usage | None]:
-        """The client's reply and what it used.
+    def whole(self, body: bytes, model: str, estimate: int = 0) -> tuple[bytes, Usage | None]:
+        """The client's reply and what it used; `estimate` is of its input, for dialects that must tell usage.
 
         Raises UpstreamError when the provider's cannot be read and EarlyFailure when it is an error.
         """
         try:
             reply = self._upstream.read_reply(body)
+            return self._written(reply, model, estimate), reply.usage
         except Failed as error:
             raise EarlyFailure(error.problem) from None
         except UNREADABLE as error:
@@ -197,30 +194,66 @@ class Translation:
                 reason="invalid",
                 sent=True,
             ) from None
-        reply.created = reply.created or self._created
-        return self._client.write_reply(reply, model=model), reply.usage
+
+    def _written(self, told: Any, model: str, estimate: int) -> bytes:
+        written: bytes = self._client.write_reply(told, self._asked, model=model, estimate=estimate)
+        return written
+
+    def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Problem:
+        """What a provider's error answer says."""
+        problem: Problem = self._upstream.read_error(status, headers, body)
+        return problem
+
+    def problem(self, problem: Problem, call_id: str) -> tuple[int, bytes]:
+        """Status and body of a provider's error, in the client's dialect."""
+        answer: tuple[int, bytes] = self._client.write_problem(problem, call_id)
+        return answer
+
+
+class Translation(WholeTranslation):
+    """From `client` to `upstream` and back, for one call, streamed or not.
+
+    `created` (seconds since the epoch) stands in where a provider tells no time, `call_id` where it gives no id.
+    """
+
+    __slots__ = ("_call_id", "_created", "_tap", "chat")
+
+    def __init__(self, client: Codec, upstream: UpstreamCodec, chat: Chat, created: int = 0, call_id: str = "") -> None:
+        super().__init__(client, upstream, chat)
+        self.chat = chat
+        self._call_id = call_id
+        self._created = created
+        self._tap: TranslatingTap | None = None
+
+    def _written(self, told: Any, model: str, estimate: int) -> bytes:
+        told.created = told.created or self._created
+        told.id = told.id or self._call_id
+        written: bytes = self._client.write_reply(told, model=model)
+        return written
 
     def tap(self, model: str, call_id: str, edit: Edit | None = None) -> TranslatingTap:
         """A tap for one stream; `edit` sees the client's frames last."""
         writer = self._client.writer(model=model, stream_usage=self.chat.stream_usage)
-        self._tap = TranslatingTap(self._upstream.reader(), writer, call_id, self._created, edit)
+        frames = self._upstream.frames() if isinstance(self._upstream, Framed) else None
+        self._tap = TranslatingTap(self._upstream.reader(), writer, call_id, self._created, edit, frames)
         return self._tap
 
     def fail(self, error: GatewayError, call_id: str) -> bytes:
         """The event that ends the stream after a failure, from the writer that wrote the rest of it."""
         return (self._tap or self.tap("", call_id)).fail(error)
 
-    def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Problem:
-        """What a provider's error answer says."""
-        return self._upstream.read_error(status, headers, body)
 
-    def problem(self, problem: Problem, call_id: str) -> tuple[int, bytes]:
-        """Status and body of a provider's error, in the client's dialect."""
-        return self._client.write_problem(problem, call_id)
+def between(
+    client: Any, upstream: Any, asked: Any, created: int, *, streams: bool, call_id: str = ""
+) -> WholeTranslation:
+    """What translates a call between two codecs of one operation; `streams`: it has a streamed form."""
+    if streams:
+        return Translation(client, upstream, asked, created, call_id)
+    return WholeTranslation(client, upstream, asked)
 
 
-def read_chat(client: Codec, body: bytes, *, model: str, stream: bool) -> Chat:
-    """The client's request in the hub's terms. Raises GatewayError (`invalid_type`)."""
+def read_chat(client: Any, body: bytes, *, model: str, stream: bool) -> Any:
+    """The client's request in its operation's terms (a hub.Chat, say). Raises GatewayError (`invalid_type`)."""
     try:
         return client.read_request(body, model=model, stream=stream)
     except Invalid as error:

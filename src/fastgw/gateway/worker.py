@@ -46,7 +46,7 @@ class Worker:
         self._table = open_table(job.data_dir, create=False)
         self._lane = self._table.claim_lane(time.monotonic_ns())
         self._writer = Writer(spool_dir(job.data_dir), self._lane.index, plan.options.segment_bytes)
-        self._client = Client(loop)
+        self._client = Client(loop, report=log.warning)
         self._gateway = Gateway(
             plan, table=self._table, lane=self._lane, spool_writer=self._writer, client=self._client, log=log
         )
@@ -165,6 +165,7 @@ class Counts:
         places = ProcessHandles.find(plan.series)
         self._places = places
         self._log_lines = Mirror(places.log_lines_dropped)
+        self._credentials = Mirror(places.credential_failures)
         self._pools: dict[Any, tuple[int, ...]] = {}
 
     def use(self, plan: Plan) -> None:
@@ -174,6 +175,7 @@ class Counts:
     def publish(self, lane: Any, client: Client, log: Log) -> None:
         """Add what has come since the last time."""
         self._log_lines.publish(lane, log.dropped)
+        self._credentials.publish(lane, client.vault.failures)
         places = self._places
         at = (
             places.connections_opened,

@@ -3,7 +3,9 @@
 Shapes follow https://platform.claude.com/docs/en/api/messages and .../errors.
 """
 
+import re
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -14,6 +16,10 @@ from fastgw.mock.options import MockOptions
 _PATHS: Final = ("/v1/messages", "/anthropic/v1/messages")
 _COUNT: Final = "/count_tokens"
 _INVALID: Final = "invalid_request_error"
+_VERTEX: Final = re.compile(
+    r"/v1/projects/[^/]+/locations/[^/]+/publishers/anthropic/models/([^/:]+):(rawPredict|streamRawPredict)"
+)
+_VERTEX_VERSION: Final = "vertex-2023-10-16"
 
 # status -> (type, message), in the words of Anthropic's page on errors.
 _ERRORS: Final = {
@@ -55,8 +61,8 @@ class Anthropic:
         )
 
     def owns(self, path: str) -> bool:
-        """`/v1/messages`, what is below it, and `/anthropic/`."""
-        return path == _PATHS[0] or path.startswith((_PATHS[0] + "/", "/anthropic/"))
+        """`/v1/messages`, what is below it, `/anthropic/`, and Claude on Vertex AI."""
+        return path == _PATHS[0] or path.startswith((_PATHS[0] + "/", "/anthropic/")) or bool(_VERTEX.fullmatch(path))
 
     def route(self, path: str) -> tuple[str, Handler] | None:
         """(method, handler) of a path; None is a 404."""
@@ -64,6 +70,9 @@ class Anthropic:
             return "POST", self._messages
         if path.endswith(_COUNT) and path.removesuffix(_COUNT) in _PATHS:
             return "POST", self._count
+        if (found := _VERTEX.fullmatch(path)) is not None:
+            model, stream = unquote(found[1]), found[2] == "streamRawPredict"
+            return "POST", lambda request: self._vertex(request, model, stream)
         return None
 
     def admits(self, request: Request, key: str) -> bool:
@@ -117,6 +126,22 @@ class Anthropic:
         kind, message = _ERRORS[529]
         answer.error_event = b"event: error\ndata: " + error_body(kind, message) + b"\n\n"
         return answer
+
+    def _vertex(self, request: Request, model: str, stream: bool) -> Answer:
+        """As `_messages`, but the path names the model and the body the version."""
+        try:
+            body = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Refused(self._refusal(400, _INVALID, "The request body is not valid JSON.")) from error
+        if body.pop("anthropic_version", b"") != msgspec.Raw(msgspec.json.encode(_VERTEX_VERSION)):
+            raise Refused(self._refusal(400, _INVALID, f"anthropic_version: Input should be '{_VERTEX_VERSION}'"))
+        if "model" in body:
+            raise Refused(self._refusal(400, _INVALID, "model: Extra inputs are not permitted"))
+        if (body.get("stream") == msgspec.Raw(b"true")) != stream:
+            raise Refused(self._refusal(400, _INVALID, "stream: does not fit the method"))
+        named = {"model": msgspec.Raw(msgspec.json.encode(model)), **body}
+        headers = [*request.headers, (b"anthropic-version", _VERTEX_VERSION.encode())]
+        return self._messages(request._replace(body=msgspec.json.encode(named), headers=headers))
 
     def _count(self, request: Request) -> Answer:
         answer = answer_count(self._read(request, counting=True), self._options)

@@ -28,6 +28,8 @@ from fastgw.mock.base import (
     Refused,
     Request,
 )
+from fastgw.mock.bedrock import Bedrock
+from fastgw.mock.cohere import Cohere
 from fastgw.mock.faults import CONTENT_KINDS, Fault, named_fault, roll
 from fastgw.mock.gemini import Gemini
 from fastgw.mock.openai import OpenAI
@@ -96,7 +98,13 @@ class Engine:
         self.options = options
         self.stats = Stats()
         # The first that owns a path serves it; OpenAI owns what no other does.
-        self._dialects: tuple[Dialect, ...] = (Anthropic(options), Gemini(options), OpenAI(options))
+        self._dialects: tuple[Dialect, ...] = (
+            Anthropic(options),
+            Gemini(options),
+            Bedrock(options),
+            Cohere(options),
+            OpenAI(options),
+        )
         self._random = random.Random(options.seed)  # noqa: S311 (repeatable chance, no secret)
         self._store: dict[tuple[str, str, bytes], Prepared] = {}
         self._stored = 0

@@ -20,7 +20,12 @@ from fastgw.plan.plan import Price
 from fastgw.plan.prices import MAX_PRICE, look_up
 
 # Kinds that are other doors to the models of another.
-SAME = {"azure_foundry": "azure"}
+SAME = {
+    "azure_foundry": "azure",
+    "cohere_v2": "cohere",
+    "vertex_anthropic": "vertex",
+    "watsonx_gateway": "watsonx",
+}
 MAX_BYTES = 64 * 1024 * 1024
 
 

@@ -5,14 +5,16 @@ open-addressed index of 2^n places of 16 bytes (the first 8 bytes of the digest,
 length, both of the row), then the rows in msgpack. Offsets count from the index's first byte; an empty place is zero.
 """
 
+import hashlib
 import mmap
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from fastgw.plan.plan import Key
+from fastgw.plan.plan import Key, Keys
 
 T = TypeVar("T")
 PLACE = struct.Struct("<QQ")
@@ -23,18 +25,6 @@ REMEMBERED = 8192
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Key).decode
-
-
-class Keys(Protocol):
-    """The keys of a plan, wherever they lie."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Key]: ...
-
-    def find(self, digest: bytes) -> Key | None:
-        """The key whose secret has this digest (32 bytes)."""
-        ...
 
 
 class Remembered(dict[bytes, T], Generic[T]):
@@ -52,12 +42,28 @@ class Remembered(dict[bytes, T], Generic[T]):
         return value
 
 
-class HeldKeys:
+class PartHead(Struct, frozen=True):
+    """What is known of a keys' part: its bytes, index places (a power of two, or 0), keys and BLAKE2b-256."""
+
+    size: int
+    places: int
+    count: int
+    digest: bytes
+
+
+class Part(NamedTuple):
+    """A keys' part, and what is known of it."""
+
+    head: PartHead
+    data: bytes
+
+
+class HeldKeys(Keys):
     """Keys in memory."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys = {key.digest: key for key in keys}
-        self.find = self._keys.get
+        self._part: Part | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -65,26 +71,40 @@ class HeldKeys:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys.values())
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys) and same(self, other)
 
-class MappedKeys:
+    __hash__ = None  # type: ignore[assignment]
+
+    def find(self, digest: bytes) -> Key | None:
+        """See `Keys.find`."""
+        return self._keys.get(digest)
+
+    def part(self) -> Part:
+        """As they lie in a file; made once. Raises ValueError for a key of 16 MiB and more."""
+        if self._part is None:
+            self._part = pack(self)
+        return self._part
+
+
+class MappedKeys(Keys):
     """Keys in a part of a file that `pack` made. The mapping ends with this object.
 
     Args:
         fd: a descriptor of the file; it may be closed afterwards.
         start: where the part begins, in bytes.
-        places: places of its index, a power of two, or 0 for no keys.
-        count: how many keys there are.
+        head: what the file says of the part.
     """
 
-    def __init__(self, fd: int, start: int, places: int, count: int) -> None:
-        self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if count else None
+    def __init__(self, fd: int, start: int, head: PartHead) -> None:
+        self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ) if head.count else None
         self._start = start
-        self._mask = places - 1
-        self._count = count
+        self._mask = head.places - 1
+        self.head = head
         self._known: Remembered[Key] = Remembered()
 
     def __len__(self) -> int:
-        return self._count
+        return self.head.count
 
     def __iter__(self) -> Iterator[Key]:
         for place in range(self._mask + 1 if self._map is not None else 0):
@@ -92,8 +112,13 @@ class MappedKeys:
             if where:
                 yield self._row(where)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys) and same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def find(self, digest: bytes) -> Key | None:
-        """The key whose secret has this digest (32 bytes)."""
+        """See `Keys.find`."""
         found = self._known.get(digest)
         return found if found is not None or self._map is None else self._look(digest)
 
@@ -118,11 +143,22 @@ class MappedKeys:
         return _decode(self._map[at : at + (where & MAX_ROW)])
 
 
-def pack(keys: Iterable[Key]) -> tuple[bytes, int, int]:
-    """The keys' part of a plan file, and the places and keys in it. Raises ValueError for a key of 16 MiB and more."""
+def same(one: Keys, other: Keys) -> bool:
+    """Whether two sets of keys are equal, as their parts are."""
+    return _digest(one) == _digest(other)
+
+
+def _digest(keys: Keys) -> bytes:
+    if isinstance(keys, MappedKeys):
+        return keys.head.digest
+    return keys.part().head.digest if isinstance(keys, HeldKeys) else pack(keys).head.digest
+
+
+def pack(keys: Iterable[Key]) -> Part:
+    """The keys' part of a plan file. Raises ValueError for a key of 16 MiB and more."""
     rows = [(key.digest, _encode(key)) for key in keys]
     if not rows:
-        return b"", 0, 0
+        return _part(b"", 0, 0)
     places = 1 << (2 * len(rows) - 1).bit_length()
     firsts, wheres = [0] * places, [0] * places
     at, mask = places * PLACE.size, places - 1
@@ -136,4 +172,8 @@ def pack(keys: Iterable[Key]) -> tuple[bytes, int, int]:
         firsts[place], wheres[place] = first, at << LENGTH_BITS | len(row)
         at += len(row)
     index = struct.pack(f"<{2 * places}Q", *(word for pair in zip(firsts, wheres, strict=True) for word in pair))
-    return b"".join([index, *(row for _, row in rows)]), places, len(rows)
+    return _part(b"".join([index, *(row for _, row in rows)]), places, len(rows))
+
+
+def _part(data: bytes, places: int, count: int) -> Part:
+    return Part(PartHead(len(data), places, count, hashlib.blake2b(data, digest_size=32).digest()), data)

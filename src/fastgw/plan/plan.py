@@ -4,8 +4,11 @@ Prices are integer pico-dollars per token, limits are rules over slots of the sh
 A plan holds upstream credentials: it is written only to files of mode 0600 and never logged.
 """
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 
+from fastgw.plan.credentials import Credential
 from fastgw.secret import veiled
 
 
@@ -41,7 +44,7 @@ class Origin(Struct, frozen=True):
 class Price(Struct, frozen=True):
     """Integer pico-dollars per token, by kind; `version` names the table it came from.
 
-    `reasoning` None: what `output` costs.
+    `reasoning` None: what `output` costs. `request` is pico-dollars per request, beside its tokens.
     """
 
     input: int = 0
@@ -50,19 +53,47 @@ class Price(Struct, frozen=True):
     cache_write: int = 0
     version: str = ""
     reasoning: int | None = None
+    request: int = 0
 
 
-class Rule(Struct, frozen=True):
-    """One request limit: `limit` requests in `period` seconds, `burst` of them at once, counted in `slot`."""
+class Rule(Struct, frozen=True, array_like=True):
+    """One limit of `owner` (at `level`: key, model, gateway, target), counted in `slot` of the shared table.
+
+    `kind` is `rate` (per s or min; `burst` units at once, as `interval_ns` and `tau_ns` have it), `window` (per hour,
+    day, month of UTC, or in total) or `concurrent`; `unit` is requests, tokens, nano (nano-dollars) or calls. A `soft`
+    one refuses nothing and is only told of.
+    """
 
     level: str
     owner: str
+    kind: str
+    unit: str
+    per: str
     limit: int
-    period: float
-    burst: int
-    slot: int
-    interval_ns: int
-    tau_ns: int
+    burst: int = 0
+    slot: int = -1
+    interval_ns: int = 0
+    tau_ns: int = 0
+    soft: bool = False
+
+
+class Quirks(Struct, frozen=True, omit_defaults=True):
+    """Where a vendor's interface differs from its dialect, as data: edits of the top-level fields of what goes to it.
+
+    In this order: `drop` leaves fields out, `rename` gives them another name, `clamp` keeps numbers within (low, high),
+    `default` adds what is not there, `set` stands in any case. Values of `default` and `set` are raw JSON. `features`
+    are the words that the dialects' writers know (`dialects.*.write`); one with a `-` before it takes a word away.
+    """
+
+    drop: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
+    clamp: dict[str, tuple[float, float]] = {}
+    default: dict[str, str] = {}
+    set: dict[str, str] = {}
+    features: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return veiled(self, "default", "set")
 
 
 class Upstream(Struct, frozen=True):
@@ -70,7 +101,9 @@ class Upstream(Struct, frozen=True):
 
     `paths` maps the name of a dialect to a path template in which `{model}` is replaced: what it speaks, and where;
     `stream_paths` holds those that are others for streams.
-    `auth_header` and `auth_value` are one request header; the value is a secret.
+    `auth_header` and `auth_value` are one request header; the value is a secret. `credential` is what makes such
+    headers where no fixed one will do. `quirks` are the operator's own, which go over those of its kind. `passes` and
+    `keeps` are paths for what is passed on without being understood: see `providers.surfaces`.
     """
 
     name: str
@@ -84,6 +117,10 @@ class Upstream(Struct, frozen=True):
     headers: dict[str, str] = {}
     allow: tuple[str, ...] = ()
     region: str = ""
+    quirks: Quirks = Quirks()
+    credential: Credential | None = None
+    passes: dict[str, str] = {}
+    keeps: str = ""
 
     def __repr__(self) -> str:
         return veiled(self, "auth_value", "headers")
@@ -106,6 +143,7 @@ class Target(Struct, frozen=True):
     price: Price | None = None
     drop: frozenset[str] = frozenset()
     max_output: int = 4096
+    rules: tuple[Rule, ...] = ()
 
 
 class Retry(Struct, frozen=True):
@@ -125,12 +163,16 @@ class Model(Struct, frozen=True):
     timeout: Timeouts = Timeouts()
     rules: tuple[Rule, ...] = ()
     created: int = 0
+    reserve_output: int = 1024
+    allow_unpriced: bool = False
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, array_like=True):
     """A caller's key, known by the keyed hash of its secret only.
 
-    `models` None: every model. `patterns` are the prefixes of names given as `prefix*`.
+    `models` None: every model. `patterns` are the prefixes of names given as `prefix*`. `aliases` are names that mean
+    another for this key, `default_model` is meant where a request names none. `pass_through`: it may use what is kept
+    at vendors (files, batches, ...), which all such keys share.
     """
 
     name: str
@@ -141,6 +183,23 @@ class Key(Struct, frozen=True):
     expires: float | None = None
     blocked: bool = False
     prefix: str = ""
+    aliases: dict[str, str] = {}
+    default_model: str = ""
+    pass_through: bool = False
+
+
+class Keys:
+    """The keys of a plan, wherever they lie: `plan.keyring` has them in memory and in files."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Key]:
+        raise NotImplementedError
+
+    def find(self, digest: bytes) -> Key | None:
+        """The key whose secret has this digest (32 bytes)."""
+        raise NotImplementedError
 
 
 class Options(Struct, frozen=True):
@@ -165,7 +224,8 @@ class Plan(Struct, frozen=True):
 
     `wildcards` are models by the prefix of the name before its first `/`; the one called `*` takes bare names.
     `series` maps every metric series to its counter in the shared table. `prices` are, by upstream, those of the models
-    behind its wildcard, by the vendor's names of them.
+    behind its wildcard, by the vendor's names of them. `aliases` and `default_model` are for all keys that have none.
+    `accounts` are where things are kept: see `compile.accounts`.
     """
 
     revision: int
@@ -173,11 +233,14 @@ class Plan(Struct, frozen=True):
     upstreams: dict[str, Upstream]
     models: dict[str, Model]
     wildcards: dict[str, Model]
-    keys: tuple[Key, ...]
+    keys: Keys
     rules: tuple[Rule, ...]
     options: Options
     series: dict[str, int]
     prices: dict[str, dict[str, Price]] = {}
+    aliases: dict[str, str] = {}
+    default_model: str = ""
+    accounts: dict[str, Model] = {}
 
     def __repr__(self) -> str:
         return veiled(self, "pepper")

@@ -14,6 +14,7 @@ PICO_PER_NANO = 1000
 MAX_PRICE = 1_000_000 * PICO_PER_DOLLAR // 10**6
 # 2024-07-18, 20240718: a version of a model, at the price of the model where that version has none of its own.
 DATED = re.compile(r"[-@]20[0-9]{2}(?P<dash>-?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12][0-9]|3[01])$")
+MAX_PER_REQUEST = 1000 * PICO_PER_DOLLAR
 T = TypeVar("T")
 EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
 
@@ -35,8 +36,16 @@ def per_million(dollars: str | int | float) -> int:
     return int(pico)
 
 
+def per_request(dollars: str | int | float) -> int:
+    """Dollars per request in pico-dollars. Raises ValueError as `per_million` does, above a thousand dollars too."""
+    pico = per_million(dollars) * 10**6
+    if pico > MAX_PER_REQUEST:
+        raise ValueError("a price per request is a number of dollars from 0 to 1,000")
+    return pico
+
+
 def cost_nano(price: Price, usage: Usage) -> int:
-    """What `usage` costs at `price`, in nano-dollars.
+    """What one request with this `usage` costs at `price`, in nano-dollars.
 
     `usage.input` includes the cached and cache-write tokens, `usage.output` those of reasoning.
     """
@@ -46,6 +55,7 @@ def cost_nano(price: Price, usage: Usage) -> int:
         + usage.cached * price.cached
         + usage.cache_write * price.cache_write
         + usage.output * price.output
+        + price.request
     )
     if price.reasoning is not None:
         pico += min(usage.reasoning, usage.output) * (price.reasoning - price.output)

@@ -6,19 +6,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastgw.plan.config import (
-    Config,
-    ConfigErrors,
-    Key,
-    Limits,
-    Model,
-    Price,
-    Provider,
-    StoredKey,
-    Target,
-    decode,
-    parse,
-)
+from fastgw.plan.config import Config, Key, Limits, Model, Price, Provider, StoredKey, Target
+from fastgw.plan.decode import ConfigErrors, decode
+from fastgw.plan.parse import parse
 from fastgw.providers import PROVIDERS
 from fastgw.secret import veiled
 from fastgw.state.secrets import ensure_demo_key, read_secret
@@ -138,7 +128,8 @@ def _demo(sources: Sources) -> Config:
         for name in (*DEMO_MODELS, "mock-embedding")
     }
     provider = Provider(kind="openai_compatible", base_url=sources.demo_url)
-    return Config(providers={"mock": provider}, models=models, keys=_demo_keys(sources, limited=False))
+    keys = _demo_keys(sources, limited=False)
+    return Config(providers={"mock": provider}, models=models, keys=keys, wildcards=False)
 
 
 def _demo_keys(sources: Sources, *, limited: bool) -> list[Key]:

@@ -19,14 +19,13 @@ def digest(secret: bytes, pepper: bytes) -> bytes:
 
 def build(plan: Plan, env: Env) -> Policy:
     """Sets `call.key`; refuses missing, unknown, blocked and expired keys with a 401."""
-    known = {key.digest: key for key in plan.keys}
-    pepper, clock = plan.pepper, env.clock
+    pepper, clock, find = plan.pepper, env.clock, plan.keys.find
 
     def head(call: Call, scan: headers.Scan) -> None:
         secret = scan.key
         if not secret:
             raise GatewayError("invalid_api_key", MISSING if secret is None else UNKNOWN)
-        key = known.get(digest(secret, pepper))
+        key = find(digest(secret, pepper))
         if key is None:
             raise GatewayError("invalid_api_key", UNKNOWN)
         call.key = key

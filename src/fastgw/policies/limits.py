@@ -1,5 +1,7 @@
 """How often: requests per second or minute at key, model and gateway level, taken all together or not at all."""
 
+from collections.abc import Callable
+
 from fastgw._core import table
 from fastgw.call import Call
 from fastgw.errors import GatewayError
@@ -38,6 +40,24 @@ def build(plan: Plan, env: Env) -> Policy:
     return Policy(body=body)
 
 
+def for_model(plan: Plan, env: Env) -> Callable[[Call, Route], None]:
+    """Takes one request from a model's own limits: for a model that is to answer in place of the one asked for.
+
+    429 when one is used up, of which nothing is noted in the call.
+    """
+    by_model = {route.name: _native(route.model.rules) for route in _routes(env) if route.model.rules}
+    take = env.table.take
+
+    def enter(call: Call, route: Route) -> None:
+        rules = by_model.get(route.name)
+        if rules is not None:
+            refused, wait_ns, *_ = take((rules,), 1, call.now_ns)
+            if refused >= 0:
+                raise _refusal(route.model.rules[refused], wait_ns)
+
+    return enter
+
+
 def _routes(env: Env) -> list[Route]:
     return [*env.routes.exact.values(), *env.routes.wildcards.values()]
 
@@ -48,7 +68,7 @@ def _native(rules: tuple[Rule, ...]) -> table.Rules:
 
 def _refusal(rule: Rule, wait_ns: int) -> GatewayError:
     seconds = wait_ns / NS
-    per = "second" if rule.period == 1 else "minute"
+    per = "second" if rule.per == "s" else "minute"
     whose = "this gateway" if rule.level == "gateway" else f"{rule.level} {rule.owner!r}"
     return GatewayError(
         "rate_limit_exceeded",

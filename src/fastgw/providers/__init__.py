@@ -4,7 +4,18 @@ A vendor of the OpenAI-compatible field is a row in `compatible.py`; one with a 
 file with a `PROVIDER`. `PROVIDERS` are the kinds a config may name.
 """
 
-from fastgw.providers import anthropic, azure, compatible, gemini, openai, openai_compatible
+from fastgw.providers import (
+    anthropic,
+    azure,
+    bedrock,
+    cohere,
+    compatible,
+    gemini,
+    openai,
+    openai_compatible,
+    vertex,
+    watsonx,
+)
 from fastgw.providers.base import Provider
 
 PROVIDERS: dict[str, Provider] = {
@@ -14,6 +25,11 @@ PROVIDERS: dict[str, Provider] = {
         azure.PROVIDER,
         anthropic.PROVIDER,
         gemini.PROVIDER,
+        bedrock.PROVIDER,
+        cohere.PROVIDER,
+        vertex.GEMINI,
+        vertex.ANTHROPIC,
+        watsonx.PROVIDER,
         openai_compatible.PROVIDER,
         *compatible.ROWS,
     )

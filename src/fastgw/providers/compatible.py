@@ -6,7 +6,12 @@ other tools keep for other ends (`HF_TOKEN`, `GITHUB_TOKEN`) switch nothing on: 
 for a vendor, and a second vendor takes the bare model names from the first.
 """
 
+from typing import Any
+
+from fastgw.plan.plan import Quirks
+from fastgw.providers import fixes
 from fastgw.providers.base import Provider
+from fastgw.providers.openai import REASONING
 
 CHAT = {"openai_chat": "/chat/completions"}
 COMPLETIONS = {"openai_completions": "/completions"}
@@ -17,14 +22,20 @@ ALL = {**CHAT, **COMPLETIONS, **EMBEDDINGS}
 # https://strandsagents.com/docs/user-guide/concepts/model-providers/cohere/.
 
 
-def _row(kind: str, title: str, base_url: str, key_env: str, docs: str, speaks: dict[str, str] = CHAT) -> Provider:
-    """A vendor that takes its key as a bearer token."""
-    return Provider(kind=kind, title=title, base_url=base_url, key_env=key_env, docs=docs, speaks=speaks)
+OLD_LIMIT = {"max_completion_tokens": "max_tokens"}
+"""For those whose pages know the limit by its first name only; some of them do not even complain about the other."""
 
 
-def _local(kind: str, title: str, base_url: str, docs: str) -> Provider:
+def _row(
+    kind: str, title: str, base_url: str, key_env: str, docs: str, speaks: dict[str, str] = CHAT, **more: Any
+) -> Provider:
+    """A vendor that takes its key as a bearer token; `more` are further fields of it."""
+    return Provider(kind=kind, title=title, base_url=base_url, key_env=key_env, docs=docs, speaks=speaks, **more)
+
+
+def _local(kind: str, title: str, base_url: str, docs: str, **more: Any) -> Provider:
     """A server one runs oneself, at its usual address (none where it has none); a key only where it asks for one."""
-    return Provider(kind=kind, title=title, base_url=base_url, docs=docs, speaks=ALL, key_required=False)
+    return Provider(kind=kind, title=title, base_url=base_url, docs=docs, speaks=ALL, key_required=False, **more)
 
 
 VENDORS = (
@@ -36,6 +47,13 @@ VENDORS = (
         key_env="MISTRAL_API_KEY",
         docs="https://docs.mistral.ai/api",
         asks_usage=False,
+        # A field that is not on its page is a 422 (extra_forbidden): https://docs.mistral.ai/api/endpoint/chat,
+        # https://github.com/editor-code-assistant/eca/issues/231.
+        rename_fields={**OLD_LIMIT, "seed": "random_seed"},
+        drop_fields=("logit_bias", "logprobs", "top_logprobs", "store", "stream_options", "user"),
+        features=("max_tokens", "system_only", "prefix"),
+        fix_request=fixes.system_only,
+        tested=True,
     ),
     Provider(
         kind="cohere",
@@ -45,6 +63,14 @@ VENDORS = (
         key_env="COHERE_API_KEY",
         docs="https://docs.cohere.com/docs/compatibility-api",
         asks_usage=False,
+        rename_fields=OLD_LIMIT,
+        # The list "Unsupported parameters" of its page, both parts; it takes no stream_options either.
+        drop_fields=(
+            *("store", "metadata", "logit_bias", "top_logprobs", "n", "modalities", "prediction", "audio"),
+            *("service_tier", "parallel_tool_calls", "stream_options", "dimensions", "user"),
+        ),
+        features=("max_tokens",),
+        tested=True,
     ),
     _row(
         "groq",
@@ -52,6 +78,11 @@ VENDORS = (
         "https://api.groq.com/openai/v1",
         "GROQ_API_KEY",
         "https://console.groq.com/docs/openai",
+        # "Currently Unsupported OpenAI Features" of that page, `messages[].name` among them: each is a 400.
+        drop_fields=("logprobs", "logit_bias", "top_logprobs"),
+        clamp={"n": (1, 1)},
+        fix_request=fixes.no_names,
+        tested=True,
     ),
     _row(
         "deepseek",
@@ -59,6 +90,12 @@ VENDORS = (
         "https://api.deepseek.com",
         "DEEPSEEK_API_KEY",
         "https://api-docs.deepseek.com",
+        # https://api-docs.deepseek.com/api/create-chat-completion, /guides/reasoning_model, /guides/thinking_mode.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens", "system_only", "many_stops", "reasoning_content"),
+        models={"deepseek-reasoner": Quirks(drop=("logprobs", "top_logprobs"))},
+        fix_request=fixes.system_only,
+        tested=True,
     ),
     _row(
         "xai",
@@ -66,6 +103,12 @@ VENDORS = (
         "https://api.x.ai/v1",
         "XAI_API_KEY",
         "https://docs.x.ai/docs/api-reference",
+        # https://docs.x.ai/docs/guides/reasoning: errors for models that reason; of some the effort is fixed.
+        models={
+            r"grok-(3-mini|4|code)(?!.*non-reasoning)": Quirks(drop=("presence_penalty", "frequency_penalty", "stop")),
+            r"grok-(4$|4-(0709|latest|fast|1-fast)|4\.20|code)": Quirks(drop=("reasoning_effort",)),
+        },
+        tested=True,
     ),
     _row(
         "openrouter",
@@ -74,6 +117,9 @@ VENDORS = (
         "OPENROUTER_API_KEY",
         "https://openrouter.ai/docs/api-reference/overview",
         ALL,
+        # https://openrouter.ai/docs: /features/prompt-caching, /use-cases/reasoning-tokens, /features/multimodal/pdfs.
+        features=("cache_control", "reasoning", "reasoning_details", "file_urls", "top_k"),
+        tested=True,
     ),
     _row(
         "together",
@@ -82,6 +128,10 @@ VENDORS = (
         "TOGETHER_API_KEY",
         "https://docs.together.ai/docs/inference/openai-compatibility",
         ALL,
+        # https://docs.together.ai/reference/chat-completions-1.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens", "top_k"),
+        tested=True,
     ),
     _row(
         "fireworks",
@@ -90,6 +140,9 @@ VENDORS = (
         "FIREWORKS_API_KEY",
         "https://docs.fireworks.ai/tools-sdks/openai-compatibility",
         ALL,
+        # https://docs.fireworks.ai/api-reference/post-chatcompletions.
+        features=("top_k", "reasoning_content"),
+        tested=True,
     ),
     Provider(
         kind="perplexity",
@@ -99,6 +152,10 @@ VENDORS = (
         key_env="PERPLEXITY_API_KEY",
         docs="https://docs.perplexity.ai",
         note="Bills searches beside tokens; the record's cost is that of the tokens.",
+        # https://docs.perplexity.ai/api-reference/chat-completions-post.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens", "top_k"),
+        tested=True,
     ),
     _row(
         "cerebras",
@@ -107,6 +164,10 @@ VENDORS = (
         "CEREBRAS_API_KEY",
         "https://inference-docs.cerebras.ai/resources/openai",
         {**CHAT, **COMPLETIONS},
+        # "We do not expose `developer`" on that page: it reads `system` as that.
+        features=("system_only",),
+        fix_request=fixes.system_only,
+        tested=True,
     ),
     _row(
         "nvidia_nim",
@@ -115,6 +176,9 @@ VENDORS = (
         "NVIDIA_API_KEY",
         "https://docs.api.nvidia.com/nim/reference/llm-apis",
         {**CHAT, **EMBEDDINGS},
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens",),
+        tested=True,
     ),
     _row(
         "huggingface",
@@ -122,6 +186,10 @@ VENDORS = (
         "https://router.huggingface.co/v1",
         "HUGGINGFACE_API_KEY",
         "https://huggingface.co/docs/inference-providers",
+        # https://huggingface.co/docs/inference-providers/tasks/chat-completion.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens",),
+        tested=True,
     ),
     _row(
         "deepinfra",
@@ -324,7 +392,9 @@ ACCOUNTS = (
         auth_header="api-key",
         auth_scheme="",
         docs="https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle",
-        note="`base_url` is `https://NAME.services.ai.azure.com` or `https://NAME.openai.azure.com`.",
+        note="`base_url` is `https://NAME.services.ai.azure.com` or `https://NAME.openai.azure.com`; for tokens of "
+        "Microsoft Entra ID give `auth` in place of `api_key` (credentials.md).",
+        models=REASONING,
     ),
     Provider(
         kind="databricks",
@@ -332,13 +402,18 @@ ACCOUNTS = (
         speaks={**CHAT, **EMBEDDINGS},
         docs="https://docs.databricks.com/machine-learning/model-serving/query-chat-models",
         note="`base_url` is `https://WORKSPACE/serving-endpoints`.",
+        # https://docs.databricks.com/machine-learning/foundation-model-apis/api-reference.html#chat-request.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens", "top_k"),
+        tested=True,
     ),
     Provider(
-        kind="watsonx",
+        kind="watsonx_gateway",
         title="IBM watsonx.ai (model gateway)",
         speaks=ALL,
         docs="https://www.ibm.com/docs/en/watsonx/saas?topic=generation-inferencing-gateway-models",
-        note="`base_url` is `https://REGION.ml.cloud.ibm.com/ml/gateway/v1`; `api_key` is an IAM token, which expires.",
+        auth="ibm",
+        note="`base_url` is `https://REGION.ml.cloud.ibm.com/ml/gateway/v1`; `api_key` is an IBM Cloud API key.",
     ),
     Provider(
         kind="cloudflare",
@@ -350,21 +425,56 @@ ACCOUNTS = (
 )
 
 SERVERS = (
-    _local("ollama", "Ollama", "http://127.0.0.1:11434/v1", "https://docs.ollama.com/api/openai-compatibility"),
     _local(
-        "vllm", "vLLM", "http://127.0.0.1:8000/v1", "https://docs.vllm.ai/en/latest/serving/openai_compatible_server"
+        "ollama",
+        "Ollama",
+        "http://127.0.0.1:11434/v1",
+        "https://docs.ollama.com/api/openai-compatibility",
+        # It reads over what is not on that page, and so over the limit's newer name.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens",),
+        tested=True,
     ),
-    _local("sglang", "SGLang", "http://127.0.0.1:30000/v1", "https://docs.sglang.ai/basic_usage/openai_api.html"),
-    _local("lm_studio", "LM Studio", "http://127.0.0.1:1234/v1", "https://lmstudio.ai/docs/developer/openai-compat"),
+    _local(
+        "vllm",
+        "vLLM",
+        "http://127.0.0.1:8000/v1",
+        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server",
+        features=("top_k", "many_stops"),
+        tested=True,
+    ),
+    _local(
+        "sglang",
+        "SGLang",
+        "http://127.0.0.1:30000/v1",
+        "https://docs.sglang.ai/basic_usage/openai_api.html",
+        features=("top_k", "many_stops"),
+    ),
+    _local(
+        "lm_studio",
+        "LM Studio",
+        "http://127.0.0.1:1234/v1",
+        "https://lmstudio.ai/docs/developer/openai-compat",
+        # https://lmstudio.ai/docs/developer/openai-compat/chat-completions.
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens", "top_k"),
+    ),
     _local(
         "llama_cpp",
         "llama.cpp",
         "http://127.0.0.1:8080/v1",
         "https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
+        features=("top_k", "many_stops"),
+        tested=True,
     ),
     _local("llamafile", "llamafile", "http://127.0.0.1:8080/v1", "https://github.com/mozilla-ai/llamafile"),
     _local(
-        "tgi", "Text Generation Inference", "", "https://huggingface.co/docs/text-generation-inference/messages_api"
+        "tgi",
+        "Text Generation Inference",
+        "",
+        "https://huggingface.co/docs/text-generation-inference/messages_api",
+        rename_fields=OLD_LIMIT,
+        features=("max_tokens",),
     ),
     _local("localai", "LocalAI", "http://127.0.0.1:8080/v1", "https://localai.io"),
     _local("litellm", "LiteLLM proxy", "", "https://docs.litellm.ai/docs/proxy/user_keys"),

@@ -1,5 +1,10 @@
-"""The face of the shared table towards the rest: where its file lies, what a slot is called, what a rate becomes."""
+"""The face of the shared table towards the rest: where its file lies, what a slot is called, what a rate becomes, and
+the calendar (UTC) that its windows follow.
+"""
 
+import time
+from calendar import timegm
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -12,6 +17,7 @@ COUNTERS = 65_536
 """Counters of a stripe: a target takes about a hundred. Untouched parts of the file take no disk and no memory."""
 
 NS_PER_SECOND = 1_000_000_000
+HOUR_S, DAY_S = 3_600, 86_400
 
 
 def slot_id(level: str, owner: str, kind: str, unit: str, period: str) -> bytes:
@@ -42,3 +48,30 @@ def compile_rate(limit: int, period_seconds: int, burst: int | None = None) -> t
         raise ValueError(f"limit {limit} per {period_seconds} s is more than one a nanosecond")
     interval = -(-period_ns // limit)
     return interval, interval * (size - 1)
+
+
+def windows(epoch_s: int) -> table.Windows:
+    """Indexes of the hour, day and month (UTC) of a time, as ``Book.take`` wants them. Cheap enough for every call."""
+    return _windows(epoch_s // HOUR_S)
+
+
+@lru_cache(maxsize=8)
+def _windows(hour: int) -> table.Windows:
+    year, month, *_ = time.gmtime(hour * HOUR_S)
+    return hour, hour * HOUR_S // DAY_S, year * 12 + month - 1
+
+
+def window_end(kind: int, epoch_s: int) -> int | None:
+    """When (s since 1970) the window of this kind that a time lies in ends; None for a total, which never does.
+
+    Raises ``ValueError`` for a kind that is no window.
+    """
+    if kind == table.TOTAL:
+        return None
+    if kind == table.MONTH:
+        year, month, *_ = time.gmtime(epoch_s)
+        return timegm((year + month // 12, month % 12 + 1, 1, 0, 0, 0))
+    if kind not in (table.HOUR, table.DAY):
+        raise ValueError(f"kind {kind} is no window")
+    length = HOUR_S if kind == table.HOUR else DAY_S
+    return (epoch_s // length + 1) * length

@@ -57,6 +57,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("fastgw_upstream_connections_reused_total", "counter", "Upstream attempts sent on a connection kept open."),
     Metric("fastgw_upstream_connections_failed_total", "counter", "Connections to upstreams that could not be made."),
     Metric("fastgw_upstream_queue_refused_total", "counter", "Calls refused: the queue for a connection was full."),
+    Metric("fastgw_credential_failures_total", "counter", "Failed attempts to renew a credential for upstreams."),
     Metric(
         "fastgw_limit_refusals_total",
         "counter",
@@ -184,6 +185,7 @@ class ProcessHandles(_Places, frozen=True, gc=False):
     connections_reused: int
     connections_failed: int
     queue_refused: int
+    credential_failures: int
     refusals_gateway: int
     refusals_tenant: int
     refusals_team: int
@@ -208,6 +210,7 @@ _PROCESS_SERIES: dict[str, str] = {
     "connections_reused": "fastgw_upstream_connections_reused_total",
     "connections_failed": "fastgw_upstream_connections_failed_total",
     "queue_refused": "fastgw_upstream_queue_refused_total",
+    "credential_failures": "fastgw_credential_failures_total",
     **{f"refusals_{level}": series_name("fastgw_limit_refusals_total", level) for level in _LEVELS},
     "records_written": "fastgw_records_written_total",
     "records_shed": "fastgw_records_shed_total",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection
 
 from fastgw.plan.plan import Origin
+from fastgw.upstream.auth.refresh import Report, Vault
 from fastgw.upstream.connect import Connector
 from fastgw.upstream.dns import Resolver
 from fastgw.upstream.pool import Pool, PoolStats
@@ -29,6 +30,7 @@ class Client:
         clock: monotonic seconds. Not the loop's own, which uvloop keeps in whole milliseconds and only once a turn.
         resolver: names to addresses.
         keepalive: seconds a connection may idle.
+        report: told when a credential cannot be renewed.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         resolver: Resolver | None = None,
         keepalive: float = KEEPALIVE,
+        report: Report | None = None,
     ) -> None:
         self.loop = loop
         self.clock = clock
         self._resolver = resolver or Resolver(loop, clock=clock)
         self.connector = Connector(loop, self._resolver)
+        self.vault = Vault(loop, clock=clock, report=report)
         self._keepalive = keepalive
         self._pools: dict[Origin, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -62,6 +66,7 @@ class Client:
             self._timer = None
         for pool in self._pools.values():
             pool.close()
+        self.vault.close()
         self._resolver.close()
         # Two turns: one in which the loop closes the sockets, one in which TLS above them learns of it.
         await asyncio.sleep(0)

@@ -1,23 +1,28 @@
 """The plan's models bound to this worker's connection pools: what is asked where, with which head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from fastgw._core import headers
-from fastgw.dialects.registry import CODECS
-from fastgw.plan.plan import Model, Plan, Price, Target, Timeouts, Upstream
+from fastgw.dialects.registry import OPERATIONS
+from fastgw.plan.plan import Model, Plan, Price, Quirks, Target, Timeouts, Upstream
 from fastgw.plan.prices import look_up
+from fastgw.providers import PROVIDERS
+from fastgw.providers import quirks as vendors
+from fastgw.providers.quirks import Traits
 from fastgw.telemetry.metrics import Handles
+from fastgw.upstream.auth.refresh import Source
 from fastgw.upstream.client import Client, Pool
 
-HEAD = (
-    "POST {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}"
-    "accept-encoding: identity\r\ncontent-type: application/json\r\n"
-)
+START = "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}accept-encoding: identity\r\n"
 MAX_NAME = 256
+MAX_TRAITS = 1024
+"""How many models behind a wildcard have their traits kept; with more, they are found anew."""
 DOTS = frozenset({".", "..", ""})
 """Segments that would change a path the name becomes part of."""
 NO_PRICES: Mapping[str, Price] = {}
+OPENROUTER = "openrouter"
+NO_STREAM_OPTIONS = Quirks(features=("no_stream_options",))
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
 FORWARDED_PREFIXES = (b"x-stainless-",)
 
@@ -27,16 +32,21 @@ class Way:
 
     `heads` maps a dialect's name to the start of the request head; it still holds `{model}` where the upstream's model
     is part of the path and not known before the call (a wildcard). `prices` are those of the models behind a wildcard.
-    `translated` is the dialect that callers of another one are translated to, "" when there is none.
+    `signer` makes its credential where no fixed one will do, else None.
+    `translated` maps an operation to the dialect that callers of another one are translated to, where there is one.
     """
 
     __slots__ = (
+        "_traits",
+        "_traits_of",
+        "_upstream",
         "allow",
         "asks_usage",
         "drop",
         "facts",
         "handles",
         "heads",
+        "kind",
         "max_output",
         "model",
         "name",
@@ -46,6 +56,7 @@ class Way:
         "priority",
         "provider",
         "secret",
+        "signer",
         "stream_heads",
         "translated",
         "weight",
@@ -59,9 +70,11 @@ class Way:
         pool: Pool,
         handles: Handles,
         prices: Mapping[str, Price] = NO_PRICES,
+        signer: Source | None = None,
     ) -> None:
         self.name = target.id
         self.provider = upstream.name
+        self.kind = upstream.kind
         self.model = target.model
         self.weight = target.weight
         self.priority = target.priority
@@ -71,20 +84,47 @@ class Way:
         self.facts = facts(name, upstream.name, target.id)
         self.pool = pool
         self.secret = upstream.auth_value.rpartition(" ")[2].encode()
+        self.signer = signer
         self.heads = {dialect: _head(upstream, path, target.model) for dialect, path in upstream.paths.items()}
         self.stream_heads = {
             **self.heads,
             **{dialect: _head(upstream, path, target.model) for dialect, path in upstream.stream_paths.items()},
         }
-        self.translated = next((name for name in CODECS if name in self.heads), "")
+        self.translated = {
+            op: next(name for name in one.providers if name in self.heads)
+            for op, one in OPERATIONS.items()
+            if not self.heads.keys().isdisjoint(one.providers)
+        }
         self.asks_usage = upstream.asks_usage
         self.drop = target.drop
         self.max_output = target.max_output
+        self._traits: dict[str, Traits] = {}
+        self._traits_of = _traits_of(upstream)
+        self._upstream = upstream
         self.allow = headers.Allow((*FORWARDED, *(name.encode() for name in upstream.allow)), FORWARDED_PREFIXES)
+
+    async def signed(self, head: bytes, body: bytes, seconds: float) -> bytes:
+        """A complete head with the headers that `signer` makes; waits `seconds` for its first token at most.
+
+        Raises:
+            UpstreamError: `upstream_auth_failed`; nothing was sent.
+        """
+        assert self.signer is not None
+        proof = self.signer.current or await self.signer.first(seconds)
+        return proof.sign(head, body)
 
     def price_for(self, model: str) -> Price | None:
         """What a call costs; `model` is the upstream's name where a wildcard left it to the call, else empty."""
         return look_up(self.prices, model) if model else self.price
+
+    def traits(self, model: str) -> Traits:
+        """What the upstream's `model` is like; found once a model."""
+        found = self._traits.get(model)
+        if found is None:
+            if len(self._traits) >= MAX_TRAITS:
+                self._traits.clear()
+            found = self._traits[model] = self._traits_of(model)
+        return found
 
     def head(self, dialect: str, model: str, forwarded: bytes, length: int, *, stream: bool = False) -> bytes:
         """A complete request head for a body of `length` bytes; `forwarded` are the caller's own header lines."""
@@ -93,26 +133,53 @@ class Way:
             start = start.replace(b"{model}", quote(model, safe="").encode())
         return b"%b%bcontent-length: %d\r\n\r\n" % (start, forwarded, length)
 
+    def passes(self, operation: str, model: str) -> str | None:
+        """The path of an operation that is passed on without being understood; None where the vendor has none."""
+        path = self._upstream.passes.get(operation)
+        return None if path is None else path.replace("{model}", quote(self.model or model, safe=""))
+
+    def keeps(self, path: str) -> str:
+        """The vendor's path of something it keeps, by what follows the version in the caller's."""
+        return self._upstream.keeps.replace("{path}", path)
+
+    def keeps_response(self, ident: str, suffix: str) -> str:
+        """The vendor's path of a response it keeps, or of something about it."""
+        path, mark, query = self._upstream.paths["openai_responses"].partition("?")
+        return f"{path}/{quote(ident, safe='')}{suffix}{mark}{query}"
+
+    def opaque_head(self, method: str, path: str, forwarded: bytes, content_type: bytes, length: int) -> bytes:
+        """A complete request head of any method and content; `length` -1: there is no body."""
+        start = _start(self._upstream, path, method)
+        typed = b"content-type: %b\r\n" % content_type if content_type else b""
+        sized = b"content-length: %d\r\n" % length if length >= 0 else b""
+        return b"%b%b%b%b\r\n" % (start, typed, forwarded, sized)
+
 
 class Route:
-    """A model and the ways to it."""
+    """A model and the ways to it. `takes_provider`: they all read the request's `provider` field themselves."""
 
-    __slots__ = ("model", "name", "timeouts", "ways")
+    __slots__ = ("model", "name", "takes_provider", "timeouts", "ways")
 
     def __init__(self, model: Model, ways: tuple[Way, ...]) -> None:
         self.name = model.name
         self.model = model
         self.ways = ways
         self.timeouts: Timeouts = model.timeout
+        self.takes_provider = all(way.kind == OPENROUTER for way in ways)
 
 
 class Routes:
     """Every model of a plan, ready to be asked."""
 
-    __slots__ = ("exact", "wildcards")
+    __slots__ = ("accounts", "exact", "wildcards")
 
     def __init__(self, plan: Plan, client: Client) -> None:
         pools = {name: client.pool(upstream.origin) for name, upstream in plan.upstreams.items()}
+        signers = {
+            name: client.vault.source(upstream.credential, name)
+            for name, upstream in plan.upstreams.items()
+            if upstream.credential is not None
+        }
 
         def bind(model: Model) -> Route:
             return Route(model, tuple(way(model, target) for target in model.targets))
@@ -120,10 +187,12 @@ class Routes:
         def way(model: Model, target: Target) -> Way:
             handles = Handles.find(plan.series, model.name, target.upstream, target.id)
             prices = plan.prices.get(target.upstream, NO_PRICES)
-            return Way(model.name, target, plan.upstreams[target.upstream], pools[target.upstream], handles, prices)
+            upstream, pool = plan.upstreams[target.upstream], pools[target.upstream]
+            return Way(model.name, target, upstream, pool, handles, prices, signers.get(target.upstream))
 
         self.exact = {name: bind(model) for name, model in plan.models.items()}
         self.wildcards = {name: bind(model) for name, model in plan.wildcards.items()}
+        self.accounts = {name: bind(model) for name, model in plan.accounts.items()}
 
     def find(self, name: str) -> tuple[Route, str] | None:
         """The route for a client's model name and, for a wildcard, the upstream's name of the model ("" otherwise)."""
@@ -152,13 +221,26 @@ def facts(model: str, provider: str, target: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def _traits_of(upstream: Upstream) -> Callable[[str], Traits]:
+    kind = PROVIDERS.get(upstream.kind)
+    base, models, fix = (kind.quirks, kind.models, kind.fix_request) if kind else (vendors.NONE, {}, None)
+    if not upstream.asks_usage:
+        base = vendors.merge(base, NO_STREAM_OPTIONS)
+    return lambda model: vendors.traits(base, models, upstream.quirks, model, fix)
+
+
 def _head(upstream: Upstream, path: str, model: str) -> bytes:
+    if model:
+        path = path.replace("{model}", quote(model, safe=""))
+    return _start(upstream, path, "POST") + b"content-type: application/json\r\n"
+
+
+def _start(upstream: Upstream, path: str, method: str) -> bytes:
     origin = upstream.origin
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     if origin.port != (443 if origin.scheme == "https" else 80):
         host = f"{host}:{origin.port}"
-    if model:
-        path = path.replace("{model}", quote(model, safe=""))
     auth = f"{upstream.auth_header}: {upstream.auth_value}\r\n" if upstream.auth_value else ""
     extra = "".join(f"{name}: {value}\r\n" for name, value in upstream.headers.items())
-    return HEAD.format_map({"path": path, "host": host, "auth": auth, "extra": extra}).encode("latin-1")
+    values = {"method": method, "path": path, "host": host, "auth": auth, "extra": extra}
+    return START.format_map(values).encode("latin-1")

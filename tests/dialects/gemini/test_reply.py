@@ -10,7 +10,6 @@ from msgspec import Raw
 
 from fastgw.call import Usage
 from fastgw.dialects import framing, hub
-from fastgw.dialects.gemini.array import ArrayCutter, ArrayWriter
 from fastgw.dialects.gemini.codec import CODEC
 from fastgw.errors import GatewayError
 from tests.dialects.hub_values import ARGUMENTS, TEXT, WORD, pieces, usages
@@ -393,32 +392,3 @@ def test_a_failing_stream_never_looks_finished(error):
     last = frames(raw)[0][-1]
     assert error_problems(last) == []
     assert last["error"]["message"] == error.message
-
-
-# --- without SSE
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 50, 100000])
-def test_an_array_is_cut_and_written(size):
-    writer = ArrayWriter(CODEC.writer(model="m", stream_usage=True))
-    events = [hub.TextDelta('a]}"\\'), hub.TextDelta("[{"), hub.Stop("stop")]
-    raw = b"".join([writer.feed(event) for event in events] + [writer.end()])
-    cutter, reader, found = ArrayCutter(), CODEC.reader(), []
-    for at in range(0, len(raw), size):
-        found += cutter.feed(raw[at : at + size])
-    assert cutter.complete
-    assert [json.loads(one) for one in found] == json.loads(raw)
-    events = [event for one in found for event in reader.feed("", one)] + reader.end()
-    assert gathered(events)[0].choices[0].parts == [hub.Text('a]}"\\[{')]
-
-
-@pytest.mark.parametrize("raw", [b"{}", b"[]]", b"[{}] [", b"[" * 600])
-def test_what_is_no_array_is_refused(raw):
-    with pytest.raises(ValueError):
-        ArrayCutter().feed(raw)
-
-
-def test_a_failing_array_can_be_read():
-    writer = ArrayWriter(CODEC.writer(model="m", stream_usage=True))
-    raw = writer.feed(hub.TextDelta("a")) + writer.fail(GatewayError("upstream_timeout", "too late"), "c")
-    assert [next(iter(one)) for one in json.loads(raw)] == ["candidates", "error"]

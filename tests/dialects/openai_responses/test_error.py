@@ -82,6 +82,12 @@ def test_when_to_come_back(headers, seconds):
     [
         (hub.Problem("bad_request", 400, "M"), 400, "invalid_request_error", None),
         (hub.Problem("context_length", 400, "M"), 400, "invalid_request_error", "context_length_exceeded"),
+        (
+            hub.Problem("context_length", 400, "M", None, Raw(b"400")),
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+        ),
         (hub.Problem("auth", 401, "M", "authentication_error"), 502, "api_error", "upstream_auth_failed"),
         (hub.Problem("billing", 402, "M", "billing_error"), 402, "insufficient_quota", "insufficient_quota"),
         (hub.Problem("forbidden", 403, "M"), 403, "permission_error", None),

@@ -87,6 +87,15 @@ class _Format(Struct):
     schema: Raw = NULL
 
 
+class _Edit(Struct):
+    type: str
+    keep: str | None = None
+
+
+class _Management(Struct, forbid_unknown_fields=True):
+    edits: list[_Edit] = []
+
+
 KNOWN = frozenset(_Request.__struct_fields__)
 TOOL_KNOWN = frozenset(_Tool.__struct_fields__)
 _read_plain = msgspec.json.Decoder(_Plain).decode
@@ -95,6 +104,7 @@ _read_tool = msgspec.json.Decoder(_Tool).decode
 _read_format = msgspec.json.Decoder(_Format).decode
 _read_raws = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
+_read_management = msgspec.json.Decoder(_Management).decode
 
 
 def read(body: bytes, *, model: str | None = None, stream: bool | None = None) -> Chat:
@@ -147,7 +157,21 @@ def read_count_request(body: bytes, *, model: str | None = None, stream: bool | 
         _configure(seen.thinking, config, chat)
     if extra:
         chat.hints = {name: extra.pop(name) for name in HINTS & extra.keys()}
+        if _idle(extra.get("context_management", NULL)):
+            chat.hints["context_management"] = extra.pop("context_management")
     return chat
+
+
+def _idle(raw: Raw) -> bool:
+    """Whether this `context_management` changes nothing: no edits, or the clearing of thinking that keeps all of it.
+
+    Claude Code sends the latter with every request. https://platform.claude.com/docs/en/build-with-claude/context-editing
+    """
+    try:
+        edits = _read_management(raw).edits if raw != NULL else None
+    except UNREADABLE:
+        return False
+    return edits is not None and all(edit.type == "clear_thinking_20251015" and edit.keep == "all" for edit in edits)
 
 
 def _turns(seen: _Request) -> list[Turn]:

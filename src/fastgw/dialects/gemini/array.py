@@ -1,97 +1,71 @@
-"""streamGenerateContent without `alt=sse`: the frames are the elements of one JSON array, told as they come.
+"""streamGenerateContent without `alt=sse`: the stream is one JSON array, its elements told as they come.
 
-`ArrayCutter` takes an upstream's array apart; `ArrayWriter` puts a writer's events into one for a client.
+The provider is always asked for server-sent events; what a client is sent is made of them here, whatever dialect they
+were written from. Source: https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent; that without
+`alt` it is an array, as with `alt=json`, is the system parameter's rule, https://cloud.google.com/apis/docs/system-parameters.
 """
 
-import re
+import msgspec
 
 from fastgw.dialects import framing
-from fastgw.dialects.codec import Writer
-from fastgw.dialects.hub import Event, Problem
-from fastgw.errors import GatewayError
 
-# What can change where an element ends; all else is skipped over. A string is one piece when its end is there.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}"]', re.DOTALL)
-_BETWEEN = b" \t\r\n,"
-MAX_DEPTH = 512
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_ALT = frozenset({b"alt", b"$alt", b"%24alt"})
 
 
-class ArrayCutter:
-    """Cuts a JSON array, arriving in pieces, into its elements."""
+class JsonArray:
+    """The elements of one array, out of a stream's events.
 
-    __slots__ = ("_at", "_buffer", "_depth", "_start", "complete")
+    A stream that fails after its first event ends with the error as its last element; the array is closed all the same,
+    so that it can be read.
+    """
+
+    __slots__ = ("_begun",)
+
+    content_type = b"application/json"
+    ping = b"\n"
+    """Space between elements, which every reader skips: keeps a silent stream's connection alive."""
 
     def __init__(self) -> None:
-        self.complete = False
-        """Whether the array's end was seen."""
-        self._buffer = b""
-        self._at = 0
-        self._depth = 0
-        self._start = -1
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The elements that are whole now. Raises ValueError for no array, and for an endless one."""
-        self._buffer += data
-        found: list[bytes] = []
-        while (match := _TOKEN.search(self._buffer, self._at)) is not None:
-            if match[0] == b'"':
-                self._at = match.start()  # a string whose end has not come
-                break
-            self._token(match, found)
-            self._at = match.end()
-        else:
-            self._at = len(self._buffer)
-        keep = self._start if self._start >= 0 else self._at
-        self._buffer, self._at = self._buffer[keep:], self._at - keep
-        self._start = 0 if self._start >= 0 else -1
-        if len(self._buffer) > framing.MAX_EVENT:
-            raise ValueError("an element is larger than 8 MiB")
-        return found
-
-    def _token(self, match: re.Match[bytes], found: list[bytes]) -> None:
-        token = match[0]
-        if token in b"[{":
-            if self.complete or token != (b"[" if self._depth == 0 else token) or self._depth >= MAX_DEPTH:
-                raise ValueError("not one JSON array of objects")
-            self._depth += 1
-            if self._depth == 2:
-                self._start = match.start()
-        elif token in b"]}":
-            self._depth -= 1
-            if self._depth < 0:
-                raise ValueError("not one JSON array of objects")
-            if self._depth == 1:
-                found.append(self._buffer[self._start : match.end()])
-                self._start = -1
-            self.complete = self._depth == 0
-
-
-class ArrayWriter:
-    """A writer whose frames are the elements of one array. See `codec.Writer`."""
-
-    __slots__ = ("_begun", "_writer")
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
         self._begun = False
 
-    def feed(self, event: Event) -> bytes:
-        """See `codec.Writer`."""
-        return self._elements(self._writer.feed(event))
+    def feed(self, events: bytes) -> bytes:
+        """The elements for events; b"" for those that have no data, and for half an event at the very end.
+
+        Raises ValueError for an event that would make the array unreadable.
+        """
+        whole, rest = framing.complete(events)
+        found = [framing.payload(event) for event in framing.events(whole)]
+        if rest and _readable(last := framing.payload(rest + b"\n\n")):
+            found.append(last)
+        return b"".join([self._element(payload) for payload in found if payload is not None])
+
+    def _element(self, payload: bytes) -> bytes:
+        if not _readable(payload):
+            raise ValueError("an event is not JSON")
+        begun, self._begun = self._begun, True
+        return (b",\r\n" if begun else b"[") + payload
 
     def end(self) -> bytes:
-        """See `codec.Writer`."""
-        return self._elements(self._writer.end()) + (b"]" if self._begun else b"[]")
+        """The end of the array."""
+        return b"]" if self._begun else b"[]"
 
-    def fail(self, error: GatewayError | Problem, call_id: str) -> bytes:
-        """See `codec.Writer`. The error is the last element, and the array is closed, so that it can be read."""
-        return self._elements(self._writer.fail(error, call_id)) + b"]"
 
-    def _elements(self, events: bytes) -> bytes:
-        written = []
-        for event in framing.events(events):
-            payload = framing.payload(event)
-            if payload is not None:
-                written.append((b",\r\n" if self._begun else b"[") + payload)
-                self._begun = True
-        return b"".join(written)
+def _readable(payload: bytes | None) -> bool:
+    try:
+        return payload is not None and bool(_is_json(payload))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def form_of(query: bytes) -> JsonArray | None:
+    """How a stream is to be written by its path's query: None for server-sent events.
+
+    Raises ValueError for another `alt` than `sse` and `json` (which may carry settings: `json;enum-encoding=int`).
+    """
+    asked = [value for name, _, value in (pair.partition(b"=") for pair in query.split(b"&")) if name in _ALT]
+    if b"sse" in asked:
+        return None
+    if all(value.partition(b";")[0].partition(b"%3B")[0] == b"json" for value in asked):
+        return JsonArray()
+    raise ValueError("alt must be sse or json")

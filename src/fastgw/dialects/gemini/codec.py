@@ -2,8 +2,8 @@
 
 Its parts, by concern: `gemini.wire` (structs, signatures), `gemini.names` (both spellings), `gemini.request` and
 `gemini.write` (requests), `gemini.schema`, `gemini.media`, `gemini.reply`, `gemini.stream`, `gemini.partial`,
-`gemini.errors`; beside the codec stand `gemini.array` (streams without SSE) and `gemini.count` (countTokens,
-embeddings).
+`gemini.errors`; beside the codec stands `gemini.array` (streams without SSE). countTokens and embeddings are
+operations of their own: `dialects.counting`, `dialects.embeddings`.
 """
 
 from collections.abc import Mapping

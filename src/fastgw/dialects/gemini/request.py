@@ -136,7 +136,7 @@ def read_request(body: bytes, *, model: str | None = None, stream: bool | None =
         raise Invalid("contents", "must hold at least one content")
     chat = Chat(name, _Turns().read(request), NAME, stream=bool(stream))
     for key, raw in fields.items():
-        if key not in _BODY_FIELDS and bytes(raw) != NULL:
+        if key not in _BODY_FIELDS and _said(raw):
             (chat.hints if key in _HINTS else chat.extra)[key] = raw
     if request.tools:
         _tools(request.tools, chat)
@@ -338,6 +338,11 @@ def _tool_config(config: dict[str, Raw], chat: Chat) -> None:
             raise Invalid(f"{path}.mode", "must be AUTO, ANY, VALIDATED or NONE")
 
 
+def _said(raw: Raw) -> bool:
+    """Whether a field says anything: to protocol buffers an empty list is no field at all, and clients send them."""
+    return bytes(raw) != NULL and one_line(raw).replace(b" ", b"") != b"[]"
+
+
 def _generation_config(raw: Raw, chat: Chat) -> None:
     try:
         config = _read_config(raw)
@@ -350,7 +355,7 @@ def _generation_config(raw: Raw, chat: Chat) -> None:
     chat.presence_penalty, chat.frequency_penalty = config.presence_penalty, config.frequency_penalty
     chat.logprobs, chat.top_logprobs = config.response_logprobs, config.logprobs
     for key, value in fields.items():
-        if key not in _CONFIG_FIELDS and bytes(value) != NULL:
+        if key not in _CONFIG_FIELDS and _said(value):
             plain = key == "responseModalities" and one_line(value).replace(b" ", b"") in _TEXT_ONLY
             (chat.hints if plain else chat.extra)[f"generationConfig.{key}"] = value
     if config.thinking_config is not None:

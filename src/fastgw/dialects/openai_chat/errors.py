@@ -171,13 +171,20 @@ def _problem(status: int, error: _ErrorIn) -> Problem:
     code = None if error.code is UNSET else error.code
     word = _word(code)
     kind = error.type if type(error.type) is str else None
-    message = error.message if type(error.message) is str else ""
+    message = _text(error.message)
     if not status and word.isdigit() and 400 <= int(word[:4]) < 600:  # OpenRouter's codes are statuses
         status = int(word)
     cause = _cause(status, word, kind or "", message)
     status = status or CAUSE_STATUS.get(cause, 500)
     message = message[:MAX_MESSAGE] or f"the provider answered with status {status} and said no more"
     return Problem(cause, status, message, kind, code, error.param if type(error.param) is str else None)
+
+
+def _text(message: Any) -> str:
+    """A message as text: Mistral's is an object where a field of the request was wrong."""
+    if message is None or type(message) is str:
+        return message or ""
+    return wire.encode(message).decode()
 
 
 def _word(code: Raw | None) -> str:

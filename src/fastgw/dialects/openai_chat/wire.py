@@ -90,8 +90,8 @@ class _CompletionDetails(Struct):
     reasoning_tokens: Count | None = 0
 
 
-class _UsageIn(Struct):
-    """`prompt_cache_hit_tokens` is DeepSeek's, `cached_tokens` Moonshot's, `reasoning_tokens` Perplexity's."""
+class UsageIn(Struct):
+    """Usage. `prompt_cache_hit_tokens` is DeepSeek's, `cached_tokens` Moonshot's, `reasoning_tokens` Perplexity's."""
 
     prompt_tokens: Count | None = 0
     completion_tokens: Count | None = 0
@@ -102,8 +102,24 @@ class _UsageIn(Struct):
     cached_tokens: Count | None = 0
     reasoning_tokens: Count | None = 0
 
+    def read(self) -> Usage:
+        """What it says."""
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        reasoning = (completion.reasoning_tokens if completion else 0) or self.reasoning_tokens or 0
+        given, written = self.prompt_tokens or 0, self.completion_tokens or 0
+        # xAI counts reasoning beside the completion, which shows only in its total.
+        if reasoning and self.total_tokens == given + written + reasoning:
+            written += reasoning
+        return Usage(
+            input=given,
+            output=written,
+            cached=(prompt.cached_tokens if prompt else 0) or self.prompt_cache_hit_tokens or self.cached_tokens or 0,
+            cache_write=(prompt.cache_write_tokens if prompt else 0) or 0,
+            reasoning=reasoning,
+        )
 
-_read_usage = msgspec.json.Decoder(_UsageIn).decode
+
+_read_usage = msgspec.json.Decoder(UsageIn).decode
 
 
 def usage_in(raw: Raw) -> Usage | None:
@@ -111,22 +127,9 @@ def usage_in(raw: Raw) -> Usage | None:
     if raw is NULL or raw == NULL:
         return None
     try:
-        seen = _read_usage(raw)
+        return _read_usage(raw).read()
     except UNREADABLE:
         return None
-    prompt, completion = seen.prompt_tokens_details, seen.completion_tokens_details
-    reasoning = (completion.reasoning_tokens if completion else 0) or seen.reasoning_tokens or 0
-    given, written = seen.prompt_tokens or 0, seen.completion_tokens or 0
-    # xAI counts reasoning beside the completion, which shows only in its total.
-    if reasoning and seen.total_tokens == given + written + reasoning:
-        written += reasoning
-    return Usage(
-        input=given,
-        output=written,
-        cached=(prompt.cached_tokens if prompt else 0) or seen.prompt_cache_hit_tokens or seen.cached_tokens or 0,
-        cache_write=(prompt.cache_write_tokens if prompt else 0) or 0,
-        reasoning=reasoning,
-    )
 
 
 class _PromptDetailsOut(Struct):

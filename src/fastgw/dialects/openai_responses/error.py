@@ -47,6 +47,8 @@ CODES = {
     "timeout": "server_error",
     "content_filter": "content_filter",
 }
+NAMED = frozenset({"context_length", "billing", "content_filter"})
+"""Causes that clients know by their code, so that another dialect's number must not stand there."""
 OWN_TYPES = frozenset(
     {
         "invalid_request_error",
@@ -202,7 +204,8 @@ def error_out(error: GatewayError | Problem) -> ErrorOut:
     kind = TYPES.get(error.cause, "invalid_request_error")
     if error.type in OWN_TYPES and error.cause != "auth":
         kind = error.type
-    code = CODES.get(error.cause) if error.code is None or error.cause == "auth" else error.code
+    numbered = error.cause in NAMED and error.code is not None and not bytes(error.code).startswith(b'"')
+    code = CODES.get(error.cause) if error.code is None or error.cause == "auth" or numbered else error.code
     return ErrorOut(error.message, kind, error.param, code)
 
 

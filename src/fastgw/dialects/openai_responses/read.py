@@ -17,6 +17,8 @@ DEFAULTS = {
     "truncation": b'"disabled"',
     "stream_options": b'{"include_obfuscation":false}',
 }
+ORDINARY = b'"medium"'
+"""The verbosity of an answer when nothing is said of it."""
 EFFORTS: dict[str, Effort] = {
     "none": "none",
     "minimal": "minimal",
@@ -225,7 +227,7 @@ def _text(chat: Chat, request: _Request, extra: dict[str, Raw]) -> None:
     if text is None:
         return
     if (verbosity := _set(text.verbosity)) is not None:
-        extra["text.verbosity"] = verbosity
+        (chat.hints if bytes(verbosity) == ORDINARY else extra)["text.verbosity"] = verbosity
     form = text.format
     if form is None:
         return

@@ -6,16 +6,15 @@ Compiling happens in the supervisor, never in a worker; a config that does not c
 from fastgw._core import table as shared
 from fastgw.plan import config as written
 from fastgw.plan import units
-from fastgw.plan.compile import keys, limits, models, providers
+from fastgw.plan.compile import accounts, keys, limits, models, names, providers
 from fastgw.plan.compile.context import NAME, NAME_RULE, Context
-from fastgw.plan.config import ConfigErrors
+from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.plan import (
     Options,
     Plan,
 )
 from fastgw.plan.sources import Sources, load, watched
 from fastgw.state.secrets import ensure_pepper, read_secret
-from fastgw.state.table import compile_rate
 from fastgw.telemetry.metrics import SeriesRegistry
 
 __all__ = ["ConfigErrors", "Sources", "build", "watched"]
@@ -40,12 +39,8 @@ def check_stored(row: written.StoredKey) -> list[str]:
     errors = []
     if not NAME.fullmatch(row.name):
         errors.append(NAME_RULE)
-    if row.limits.burst is not None and (row.limits.requests is None or row.limits.burst < 1):
-        errors.append("burst must be 1 or more and needs requests beside it")
+    errors += [f"limits{error}" for error in limits.draft(row.limits)[1]]
     try:
-        if row.limits.requests is not None:
-            limit, period = units.rate(row.limits.requests)
-            shared.Rules([(0, *compile_rate(limit, int(period), row.limits.burst))])
         if row.expires is not None:
             keys.epoch(row.expires)
     except ValueError as error:
@@ -58,10 +53,14 @@ def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bo
     known = {name: one for name, one in upstreams.items() if one is not None}
     served = {name: models.model(context, name, one) for name, one in context.config.models.items()}
     wildcards = models.wildcards(context)
-    compiled = keys.keys(context, {*served, *(one.name for one in wildcards.values())})
+    known_names = names.compiled(context, served, wildcards)
+    aliases = known_names.aliases(context, "aliases", context.config.aliases, strict=True)
+    default = known_names.default(context, "default_model", context.config.default_model, {}, strict=True)
+    compiled = keys.keys(context, known_names)
     options = _options(context, demo=demo)
     gateway = limits.rules(context, "gateway", "", context.config.limits, "limits")
-    for model in (*served.values(), *wildcards.values()):
+    kept = accounts.accounts(context, known)
+    for model in (*served.values(), *wildcards.values(), *kept.values()):
         for target in model.targets:
             registry.target(model.name, target.upstream, target.id)
     series = dict(registry.series)
@@ -76,6 +75,9 @@ def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bo
         options,
         series,
         models.price_lists(context, wildcards),
+        aliases,
+        default,
+        kept,
     )
 
 

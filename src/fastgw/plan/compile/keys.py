@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from fastgw.plan import config as written
 from fastgw.plan.compile.context import Context
 from fastgw.plan.compile.limits import rules
+from fastgw.plan.compile.names import Names
+from fastgw.plan.keyring import HeldKeys
 from fastgw.plan.plan import Key
 from fastgw.policies.keys import digest
 
@@ -14,7 +16,8 @@ HASH = re.compile(r"[0-9A-Fa-f]{64}")
 SECRET = re.compile(rf"[!-~]{{{MIN_SECRET},{MAX_SECRET}}}")
 
 
-def keys(context: Context, models: set[str]) -> tuple[Key, ...]:
+def keys(context: Context, names: Names) -> HeldKeys:
+    """All keys; errors are noted with the place each came from."""
     compiled: list[Key] = []
     places: dict[str, str] = {}
     digests: set[bytes] = set()
@@ -24,9 +27,9 @@ def keys(context: Context, models: set[str]) -> tuple[Key, ...]:
             context.errors.append(
                 f"{path}.secret: must be {MIN_SECRET} to {MAX_SECRET} ASCII characters without spaces"
             )
-        compiled.append(_key(context, path, one, digest(one.secret.encode(), context.pepper), models))
+        compiled.append(_key(context, path, one, digest(one.secret.encode(), context.pepper), names))
     for path, row in context.loaded.stored:
-        compiled.append(_key(context, path, row, stored_digest(context, path, row), models))
+        compiled.append(_key(context, path, row, stored_digest(context, path, row), names))
     for place, key in zip(
         (*(f"keys[{i}]" for i in range(len(context.config.keys))), *(p for p, _ in context.loaded.stored)),
         compiled,
@@ -38,7 +41,7 @@ def keys(context: Context, models: set[str]) -> tuple[Key, ...]:
             context.errors.append(f"{place}: has the same secret as another key")
         places[key.name] = place
         digests.add(key.digest)
-    return tuple(compiled)
+    return HeldKeys(compiled)
 
 
 def stored_digest(context: Context, path: str, row: written.StoredKey) -> bytes:
@@ -48,9 +51,14 @@ def stored_digest(context: Context, path: str, row: written.StoredKey) -> bytes:
     return bytes.fromhex(row.hash)
 
 
-def _key(context: Context, path: str, one: written.Key | written.StoredKey, hashed: bytes, models: set[str]) -> Key:
+def _key(context: Context, path: str, one: written.Key | written.StoredKey, hashed: bytes, names: Names) -> Key:
     context.check_name(f"{path}.name", one.name)
-    exact, patterns = access(context, f"{path}.models", one.models, models, strict=isinstance(one, written.Key))
+    # A stored key may name a model that the config has since lost: it opens nothing, and must not stand in the way of
+    # every later config.
+    strict = isinstance(one, written.Key)
+    exact, patterns = access(one.models)
+    if strict and exact is not None:
+        check_access(context, f"{path}.models", exact - one.aliases.keys(), names)
     expires = None
     if one.expires is not None:
         expires = context.attempt(f"{path}.expires", epoch, one.expires, default=0.0)
@@ -62,23 +70,25 @@ def _key(context: Context, path: str, one: written.Key | written.StoredKey, hash
         rules=rules(context, "key", one.name, one.limits, f"{path}.limits"),
         expires=expires,
         blocked=one.blocked,
+        pass_through=one.pass_through,
         prefix=one.prefix if isinstance(one, written.StoredKey) else "",
+        aliases=names.aliases(context, f"{path}.aliases", one.aliases, strict=strict),
+        default_model=names.default(context, f"{path}.default_model", one.default_model, one.aliases, strict=strict),
     )
 
 
-def access(
-    context: Context, path: str, names: list[str] | None, models: set[str], *, strict: bool
-) -> tuple[frozenset[str] | None, tuple[str, ...]]:
+def access(names: list[str] | None) -> tuple[frozenset[str] | None, tuple[str, ...]]:
     if names is None or "*" in names:
         return None, ()
     patterns = tuple(name[:-1] for name in names if name.endswith("*"))
-    exact = frozenset(name for name in names if not name.endswith("*"))
-    # A name below a wildcard model (openai/gpt-4o) stands in no list of models. A stored key may name a model that
-    # the config has since lost: it opens nothing, and must not stand in the way of every later config.
-    for name in sorted(exact - models) if strict else ():
-        if f"{name.partition('/')[0]}/*" not in models and "*" not in models:
-            context.errors.append(f"{path}: unknown model {name!r}; known: {', '.join(sorted(models)) or 'none'}")
-    return exact, patterns
+    return frozenset(name for name in names if not name.endswith("*")), patterns
+
+
+def check_access(context: Context, path: str, exact: frozenset[str], names: Names) -> None:
+    # A name below a wildcard (openai/gpt-4o) stands in no list of models.
+    for name in sorted(exact - names.known):
+        if not names.serves(name):
+            context.errors.append(f"{path}: unknown model {name!r}; known: {', '.join(sorted(names.known)) or 'none'}")
 
 
 def epoch(text: str) -> float:

@@ -1,5 +1,6 @@
-"""Limits: what is written as `600/min` becomes rules over slots of the shared table."""
+"""Limits: what is written as `600/min` or `10.00/month` becomes rules over slots of the shared table."""
 
+from functools import lru_cache
 from math import ceil
 
 from fastgw._core import table as shared
@@ -9,25 +10,98 @@ from fastgw.plan.compile.context import Context
 from fastgw.plan.plan import Rule
 from fastgw.state.table import compile_rate, slot_id
 
+MAX_CONCURRENT = 1_000_000
+SECONDS = {"s": 1, "min": 60}
+"""The periods that are rates, and their seconds; longer ones are windows of the calendar."""
+
+PERIODS = ("s", "min", "hour", "day", "month", "total")
+_quota = lru_cache(4096)(units.quota)
+_money = lru_cache(4096)(units.money)
+
 
 def rules(context: Context, level: str, owner: str, one: written.Limits, path: str) -> tuple[Rule, ...]:
-    if one.requests is None:
-        if one.burst is not None:
-            context.errors.append(f"{path}.burst: needs `requests` beside it")
-        return ()
-    limit, period = context.attempt(f"{path}.requests", units.rate, one.requests, default=(1, 1.0))
-    burst = max(1, ceil(limit / 10)) if one.burst is None else one.burst
-    if burst < 1:
-        context.errors.append(f"{path}.burst: must be 1 or more")
-        return ()
-    interval, tau = context.attempt(path, compile_rate, limit, int(period), burst, default=(1, 0))
+    """The rules of one owner with their slots, in the order in which they are asked; errors are noted under `path`."""
+    made, errors = draft(one)
+    context.errors += [f"{path}{error}" for error in errors]
+    return tuple(_placed(context, level, owner, rule, path) for rule in made)
+
+
+def draft(one: written.Limits) -> tuple[list[Rule], list[str]]:
+    """Rules without owner and slot, and what is wrong with the limits (`.field: ...`)."""
+    errors: list[str] = []
+    made: list[Rule] = []
+    if one.concurrent is not None:
+        if not 1 <= one.concurrent <= MAX_CONCURRENT:
+            errors.append(f".concurrent: must be 1 to {MAX_CONCURRENT:,}")
+        made.append(Rule("", "", "concurrent", "calls", "", one.concurrent))
+    made += _counted(one.requests, "requests", one.burst, errors)
+    made += _counted(one.tokens, "tokens", None, errors)
+    made += _budgets(one.budget, "budget", errors)
+    made += _budgets(one.soft_budget, "soft_budget", errors)
+    if one.burst is not None and not any(rule.unit == "requests" and rule.kind == "rate" for rule in made):
+        errors.append(".burst: needs `requests` per s or min beside it")
+    return made, errors
+
+
+def _counted(texts: str | list[str] | None, unit: str, burst: int | None, errors: list[str]) -> list[Rule]:
+    made: list[Rule] = []
+    for text in _each(texts):
+        try:
+            limit, per = _quota(text)
+        except ValueError as error:
+            errors.append(f".{unit}: {error}")
+            continue
+        rate = _rate(unit, limit, per, burst, errors) if per in SECONDS else None
+        made.append(rate or Rule("", "", "window", unit, per, limit))
+    return _sorted(made, unit, errors)
+
+
+def _rate(unit: str, limit: int, per: str, burst: int | None, errors: list[str]) -> Rule:
+    # A request is a tenth of what a burst is; one call's tokens may be a minute's.
+    size = (max(1, ceil(limit / 10)) if unit == "requests" else limit) if burst is None else burst
+    if size < 1:
+        errors.append(".burst: must be 1 or more")
+        size = 1
+    interval, tau = 1, 0
     try:
+        interval, tau = compile_rate(limit, SECONDS[per], size)
         shared.Rules([(0, interval, tau)])
-        slot = context.table.slot(slot_id(level, owner, "rate", "requests", f"{int(period)}s"))
-    except ValueError:
-        context.errors.append(f"{path}.burst: {burst} is too large for {limit} requests per {int(period)} s")
-        return ()
+    except ValueError as error:
+        field = "burst" if burst is not None and tau else unit
+        errors.append(f".{field}: {size} at once and {limit} per {per} cannot be counted: {error}")
+    return Rule("", "", "rate", unit, per, limit, size, -1, interval, tau)
+
+
+def _budgets(texts: str | list[str] | None, field: str, errors: list[str]) -> list[Rule]:
+    made: list[Rule] = []
+    for text in _each(texts):
+        try:
+            nano, per = _money(text)
+        except ValueError as error:
+            errors.append(f".{field}: {error}")
+            continue
+        made.append(Rule("", "", "window", "nano", per, nano, soft=field == "soft_budget"))
+    return _sorted(made, field, errors)
+
+
+def _each(texts: str | list[str] | None) -> list[str]:
+    return [] if texts is None else [texts] if isinstance(texts, str) else texts
+
+
+def _sorted(made: list[Rule], field: str, errors: list[str]) -> list[Rule]:
+    """The shortest period first; each at most once."""
+    periods = [rule.per for rule in made]
+    errors += [f".{field}: {per!r} stands here twice" for per in PERIODS if periods.count(per) > 1]
+    return sorted(made, key=lambda rule: PERIODS.index(rule.per))
+
+
+def _placed(context: Context, level: str, owner: str, rule: Rule, path: str) -> Rule:
+    soft = "soft-" if rule.soft else ""
+    slot = -1
+    try:
+        slot = context.table.slot(slot_id(level, owner, soft + rule.kind, rule.unit, rule.per))
     except shared.TableError as error:
         context.errors.append(f"{path}: no room for another limit: {error}")
-        return ()
-    return (Rule(level, owner, limit, period, burst, slot, interval, tau),)
+    # By position: this runs for every limit of every key.
+    rate = (rule.burst, slot, rule.interval_ns, rule.tau_ns)
+    return Rule(level, owner, rule.kind, rule.unit, rule.per, rule.limit, *rate, rule.soft)

@@ -8,6 +8,9 @@ from fastgw.plan.plan import Model, Price, Retry, Target, Timeouts
 
 RETRY_CLASSES = frozenset({"connect", "timeout", "5xx"})
 DEFAULT_OUTPUT = 4096
+MAX_RESERVE = 10_000_000
+FAR_OFF = 100
+"""A price that is this many times another's is more likely dollars per token, or per thousand, than a price."""
 
 
 def model(context: Context, name: str, one: written.Model) -> Model:
@@ -17,6 +20,8 @@ def model(context: Context, name: str, one: written.Model) -> Model:
         context.errors.append(f"{path}.targets: needs one target or more")
     if one.balance not in ("weighted", "priority"):
         context.errors.append(f"{path}.balance: {one.balance!r} is not built yet; weighted and priority are")
+    if not 1 <= one.reserve_output <= MAX_RESERVE:
+        context.errors.append(f"{path}.reserve_output: must be 1 to {MAX_RESERVE:,} tokens")
     return Model(
         name=name,
         targets=tuple(_target(context, f"{path}.targets[{i}]", target) for i, target in enumerate(one.targets)),
@@ -24,6 +29,8 @@ def model(context: Context, name: str, one: written.Model) -> Model:
         retry=retry(context, f"{path}.retry", one.retry),
         timeout=timeouts(context, f"{path}.timeout", one.timeout),
         rules=rules(context, "model", name, one.limits, f"{path}.limits"),
+        reserve_output=one.reserve_output,
+        allow_unpriced=one.allow_unpriced,
     )
 
 
@@ -35,11 +42,13 @@ def _target(context: Context, path: str, one: written.Target) -> Target:
         context.errors.append(f"{path}.model: must be 1 to 256 printable ASCII characters")
     if not 0 <= one.weight <= 1_000_000:
         context.errors.append(f"{path}.weight: must be 0 to 1,000,000")
-    cost = price(context, f"{path}.price", one.price) if one.price is not None else listed(context, one)
+    ours = listed(context, one)
+    cost = ours if one.price is None else price(context, f"{path}.price", one.price, ours)
     if one.max_output is not None and one.max_output < 1:
         context.errors.append(f"{path}.max_output: must be 1 or more")
+    target_id = f"{one.provider}/{one.model}"
     return Target(
-        f"{one.provider}/{one.model}",
+        target_id,
         one.provider,
         one.model,
         one.weight,
@@ -47,6 +56,7 @@ def _target(context: Context, path: str, one: written.Target) -> Target:
         cost,
         frozenset(one.drop),
         one.max_output or listed_output(context, one) or DEFAULT_OUTPUT,
+        rules(context, "target", target_id, one.limits, f"{path}.limits"),
     )
 
 
@@ -63,19 +73,35 @@ def listed_output(context: Context, one: written.Target) -> int:
     return 0 if found is None else found.entry.max_output
 
 
-def price(context: Context, path: str, one: written.Price) -> Price:
+def price(context: Context, path: str, one: written.Price, known: Price | None = None) -> Price:
+    """A price as it is written; one far from the catalogue's (`known`) is an error unless it is forced."""
+
     def pico(field: str, value: float | str) -> int:
         return context.attempt(f"{path}.{field}", prices.per_million, value, default=0)
 
     plain = pico("input", one.input)
-    return Price(
+    made = Price(
         input=plain,
         output=pico("output", one.output),
         cached=plain if one.cached is None else pico("cached", one.cached),
         cache_write=plain if one.cache_write is None else pico("cache_write", one.cache_write),
         version="config",
         reasoning=None if one.reasoning is None else pico("reasoning", one.reasoning),
+        request=context.attempt(f"{path}.request", prices.per_request, one.request or 0, default=0),
     )
+    if known is not None and not one.force:
+        _check_price(context, path, made, known)
+    return made
+
+
+def _check_price(context: Context, path: str, made: Price, known: Price) -> None:
+    for field in ("input", "output"):
+        ours, theirs = getattr(made, field), getattr(known, field)
+        if ours and theirs and not theirs / FAR_OFF < ours < theirs * FAR_OFF:
+            context.errors.append(
+                f"{path}.{field}: {ours / 1e6:g} dollars per million tokens, and the catalogue says {theirs / 1e6:g}; "
+                "set `force: true` beside it if it is right"
+            )
 
 
 def retry(context: Context, path: str, one: written.Retry) -> Retry:
@@ -96,16 +122,31 @@ def timeouts(context: Context, path: str, one: written.Timeout) -> Timeouts:
 
 
 def wildcards(context: Context) -> dict[str, Model]:
-    """From the environment alone: `provider/any-model`, and bare names when there is one provider."""
-    kinds = context.loaded.wildcard_kinds
-    names = [*kinds, *(["*"] if len(kinds) == 1 else [])]
-    return {
-        name: Model(
-            name="*" if name == "*" else f"{name}/*",
-            targets=(Target(f"{kinds[0] if name == '*' else name}/*", kinds[0] if name == "*" else name, ""),),
-        )
-        for name in names
-    }
+    """`provider/any-model`, and from the environment alone also bare names when there is one provider."""
+    names = _wildcard_providers(context)
+    found = {name: _wildcard(f"{name}/*", name) for name in names}
+    # Never by a file: whoever writes one says which bare names there are.
+    if len(context.loaded.wildcard_kinds) == 1:
+        found["*"] = _wildcard("*", names[0])
+    return found
+
+
+def _wildcard(name: str, provider: str) -> Model:
+    return Model(name=name, targets=(Target(f"{provider}/*", provider, ""),))
+
+
+def _wildcard_providers(context: Context) -> list[str]:
+    """The providers whose every model can be asked for. A name ends at its first `/`, so one with a `/` cannot be."""
+    wanted, providers = context.config.wildcards, context.config.providers
+    if isinstance(wanted, bool):
+        return [name for name in providers if "/" not in name] if wanted else []
+    for index, name in enumerate(wanted):
+        if name not in providers:
+            known = ", ".join(providers) or "none is defined"
+            context.errors.append(f"wildcards[{index}]: unknown provider {name!r}; known: {known}")
+        elif "/" in name:
+            context.errors.append(f"wildcards[{index}]: {name!r} has a `/` itself; give the provider another name")
+    return [name for name in dict.fromkeys(wanted) if name in providers and "/" not in name]
 
 
 def price_lists(context: Context, wildcards: dict[str, Model]) -> dict[str, dict[str, Price]]:

@@ -1,6 +1,7 @@
 """Providers: where they are, how a request to them is signed, which headers may travel."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,10 +9,14 @@ from fastgw._core import headers as native
 from fastgw.plan import config as written
 from fastgw.plan import units
 from fastgw.plan.compile.context import Context
+from fastgw.plan.compile.credentials import credential
+from fastgw.plan.compile.places import base_url, fill, own_fields, places
+from fastgw.plan.compile.quirks import quirks
 from fastgw.plan.egress import from_environment
 from fastgw.plan.plan import Origin, Upstream
 from fastgw.providers import PROVIDERS
 from fastgw.providers.base import Provider
+from fastgw.providers.surfaces import SURFACES, Surface
 from fastgw.upstream.proxy import parse as parse_proxy
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -31,9 +36,12 @@ def upstream(context: Context, name: str, one: written.Provider) -> Upstream | N
     if kind is None:
         context.errors.append(f"{path}.kind: unknown {one.kind!r}; known are {', '.join(PROVIDERS)}")
         return None
-    if kind.key_required and not one.api_key:
+    found = len(context.errors)
+    signs = credential(context, path, one, kind)
+    if kind.key_required and not one.api_key and signs is None and len(context.errors) == found:
         context.errors.append(f"{path}.api_key: missing; give it as ${{NAME}} or ${{file:PATH}}")
-    place = base(context, path, one, kind)
+    values = places(context, path, one, kind)
+    place = base(context, path, one, kind, values)
     if place is None:
         return None
     origin, prefix = place
@@ -41,24 +49,33 @@ def upstream(context: Context, name: str, one: written.Provider) -> Upstream | N
     if not API_VERSION.fullmatch(version):
         context.errors.append(f"{path}.api_version: must be letters, digits, dots and hyphens")
     check_headers(context, path, one)
+    fixed = bool(one.api_key) and signs is None
+    surface = SURFACES.get(one.kind, Surface())
+    keeps_responses = {"openai_responses": surface.responses} if surface.responses else {}
     return Upstream(
         name=name,
         kind=one.kind,
         origin=origin,
-        paths=_paths(prefix, kind.speaks, version),
-        stream_paths=_paths(prefix, kind.stream_speaks, version),
+        paths=_paths(prefix, keeps_responses | kind.speaks, version, values),
+        stream_paths=_paths(prefix, kind.stream_speaks, version, values),
         asks_usage=kind.asks_usage,
-        auth_header=kind.auth_header if one.api_key else "",
-        auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if one.api_key else "",
+        auth_header=kind.auth_header if fixed else "",
+        auth_value=f"{kind.auth_scheme} {one.api_key}".strip() if fixed else "",
         headers={**kind.headers, **one.headers},
         allow=(*kind.allow, *(header.lower() for header in one.allow_headers)),
         region=one.region,
+        quirks=own_fields(kind, quirks(context, f"{path}.quirks", one.quirks), values),
+        credential=signs,
+        passes=_paths(prefix, surface.passes, version, values),
+        keeps=_paths(prefix, {"keeps": surface.keeps}, version, values)["keeps"] if surface.keeps else "",
     )
 
 
-def base(context: Context, path: str, one: written.Provider, kind: Provider) -> tuple[Origin, str] | None:
+def base(
+    context: Context, path: str, one: written.Provider, kind: Provider, values: Mapping[str, str]
+) -> tuple[Origin, str] | None:
     """The origin and path prefix of a provider's base URL; None (and an error) when it has no usable one."""
-    url = one.base_url or kind.base_url
+    url = fill(base_url(one, kind), values)
     if not url:
         context.errors.append(f"{path}.base_url: missing; {one.kind} has no fixed address")
         return None
@@ -129,5 +146,8 @@ def _may_travel(name: str) -> bool:
     return True
 
 
-def _paths(prefix: str, speaks: dict[str, str], version: str) -> dict[str, str]:
-    return {dialect: prefix + template.replace("{api_version}", version) for dialect, template in speaks.items()}
+def _paths(prefix: str, speaks: dict[str, str], version: str, values: Mapping[str, str]) -> dict[str, str]:
+    return {
+        dialect: prefix + fill(template, values).replace("{api_version}", version)
+        for dialect, template in speaks.items()
+    }
