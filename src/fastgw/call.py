@@ -23,13 +23,17 @@ class Call(Struct, eq=False):
     Times are seconds of CLOCK_MONOTONIC; `now_ns` is when the request had been read, in nanoseconds, for the shared
     table. `cause` says why the task of this call was cancelled, when it was: the kind of a `GatewayError`.
     `upstream_model` is set where the client's name of the model carries the upstream's (a wildcard). `asked` is the
-    name that stands in the request and `alias` the one that `model_name` was meant by, both only where they are others.
-    `wishes` is what the request says of who should answer (`dialects.openrouter`), None when it says nothing.
-    `ratelimit` is (limit, remaining, ns until full) of the tightest limit. `chat` is the request in the hub's terms and
-    `translation` what translates the attempt under way, both None while client and provider speak the same dialect.
-    `form` writes a stream otherwise than as server-sent events, where the client asked for that.
-    `dropped` names the fields of the request that the vendor does not take. `pinned` is the one provider that may be
-    asked, where another would not know what the request goes on from, `quoted` the (provider's, client's) id of that.
+    name that stands in the request and `alias` the one that `model_name` was meant by, both only where they are
+    others. `wishes` is what the request says of who should answer (`dialects.openrouter`), None when it says
+    nothing. `content` is the body as it was read and `operation` its dialect's name. `entry` is the call's place
+    among those in flight, -1 without one, `attempt_charge` the first charge of the attempt under way, `epoch_s` the
+    UTC second its limits are counted in, `reserved` the input and output tokens held back for it. `ratelimit` is
+    (limit, remaining, seconds until full) of the tightest limit of each unit, `soft` the soft budgets that it met
+    used up. `sent`: it may have reached an upstream. `chat` is the request in the hub's terms and `translation`
+    what translates the attempt under way, both None while client and provider speak the same dialect. `form` writes
+    a stream otherwise than as server-sent events, where the client asked for that. `dropped` names the fields of
+    the request that the vendor does not take. `pinned` is the one provider that may be asked, where another would
+    not know what the request goes on from, `quoted` the (provider's, client's) id of that.
     """
 
     id: str
@@ -57,7 +61,15 @@ class Call(Struct, eq=False):
     bytes_out: int = 0
     first_byte_at: float = 0.0
     upstream_seconds: float = 0.0
-    ratelimit: tuple[int, int, int] | None = None
+    content: Any = None
+    operation: str = ""
+    epoch_s: float = 0.0
+    entry: int = -1
+    attempt_charge: int = 0
+    reserved: tuple[int, int] | None = None
+    ratelimit: dict[str, tuple[int, int, float]] = {}
+    soft: tuple[Any, ...] = ()
+    sent: bool = False
     refused_by: str = ""
     reply: Any = None
     chat: Any = None
@@ -71,6 +83,11 @@ class Call(Struct, eq=False):
     done: bool = False
     poke_at: float = 0.0
     body_deadline: float = 0.0
+
+    @property
+    def id16(self) -> bytes:
+        """The id as the shared table keeps it."""
+        return bytes.fromhex(self.id[4:]).ljust(16, b"\0")
 
     @property
     def shown(self) -> str:

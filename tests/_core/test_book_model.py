@@ -1,12 +1,11 @@
 """Calls in flight against a simple model, in both twins, and the twins against each other, byte for byte."""
 
 import itertools
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fastgw._core.table_layout import CONCURRENT, DAY, HOUR, MAX_CHARGES, NANO, REQUESTS, TOKENS, TOTAL, Limit, Orphan
 from tests._core.book_support import begin, call_id, limits, rate
@@ -14,7 +13,6 @@ from tests._core.table_twins import NOW, TWINS, Core, loaded, make
 
 KINDS = [(CONCURRENT, REQUESTS), (HOUR, REQUESTS), (HOUR, TOKENS), (DAY, TOKENS), (TOTAL, NANO)]
 START = 490_000
-amounts = st.integers(0, 50)
 
 
 class Model:
@@ -65,75 +63,72 @@ class Model:
         del self.charges[entry][first:]
 
 
-class Calls(RuleBasedStateMachine):
-    """A worker, its calls, the hours, reloads and deaths."""
+class Calls:
+    """A worker, its calls, the hours, reloads and deaths, as a random source has them."""
 
-    core: Core
-
-    @initialize(data=st.data())
-    def start(self, data) -> None:
-        bounds = data.draw(st.lists(st.integers(0, 120), min_size=len(KINDS), max_size=len(KINDS)))
-        soft = data.draw(st.integers(0, len(KINDS)))
+    def __init__(self, core: Core, chance: random.Random) -> None:
+        self.core, self.chance = core, chance
+        soft = chance.randrange(len(KINDS) + 1)
         self.model = Model(
             [
-                Limit(self.core.slot(kind), kind, unit, bound, soft=n == soft and kind != CONCURRENT)
-                for n, ((kind, unit), bound) in enumerate(zip(KINDS, bounds, strict=True))
+                Limit(core.slot(kind), kind, unit, chance.randrange(300), soft=n == soft and kind != CONCURRENT)
+                for n, (kind, unit) in enumerate(KINDS)
             ]
         )
-        self.lane, self.orphans = self.core.table.claim_lane(), 0
-        self.book, self.names, self.state = self.lane.book(), {}, {}
+        self.lane = core.table.claim_lane()
+        self.book, self.names = self.lane.book(), {}
 
-    @precondition(lambda self: len(self.names) < 16)
-    @rule()
+    def figures(self) -> tuple[int, int, int]:
+        return self.chance.randrange(2), self.chance.choice([0, self.chance.randrange(50)]), self.chance.randrange(50)
+
+    def step(self) -> None:
+        name = self.chance.choice(["begin", *["take"] * 4, *["settle"] * 3, "end", "clock", "reload", "die"])
+        if name in ("begin", "clock", "reload") or (name == "die" and not self.chance.randrange(5)):
+            getattr(self, name)()
+        elif name != "die" and self.names:
+            getattr(self, name)(self.chance.choice(sorted(self.names)))
+        for row in self.model.rows:
+            assert self.core.table.used(row.slot, self.model.windows) == self.model.used(row)[1], name
+
     def begin(self) -> None:
         name = call_id()
         entry = begin(self.book, name)
-        assert entry not in self.names
-        self.names[entry], self.state[entry], self.model.charges[entry] = name, "open", []
+        assert (entry < 0) == (len(self.names) == self.core.table.entries)
+        if entry >= 0:
+            assert entry not in self.names
+            self.names[entry], self.model.charges[entry] = name, []
 
-    @precondition(lambda self: self.names)
-    @rule(data=st.data(), tokens=amounts, nano=amounts)
-    def take(self, data, tokens, nano) -> None:
-        entry = data.draw(st.sampled_from(sorted(self.names)))
-        picked = data.draw(st.lists(st.sampled_from(self.model.rows), max_size=4))
+    def take(self, entry: int) -> None:
+        picked = self.chance.choices(self.model.rows, k=self.chance.randrange(5))
         if len(self.model.charges[entry]) + len(picked) > MAX_CHARGES:
             return
-        cut = data.draw(st.integers(0, len(picked)))
+        cut, figures = self.chance.randrange(len(picked) + 1), self.figures()
         sets = limits(self.core, *picked[:cut]), limits(self.core, *picked[cut:])
-        told = self.book.take(entry, sets, 1, tokens, nano, NOW, self.model.windows)
-        assert told[0] == self.model.take(entry, picked, (1, tokens, nano))
+        told = self.book.take(entry, sets, *figures, NOW, self.model.windows)
+        assert told[0] == self.model.take(entry, picked, figures)
         assert self.book.charges(entry) == len(self.model.charges[entry])
-        self.state[entry] = self.state[entry] if self.state[entry] != "open" else (tokens, nano)
 
-    @precondition(lambda self: self.names)
-    @rule(data=st.data(), requests=st.integers(0, 1), tokens=amounts, nano=amounts)
-    def settle(self, data, requests, tokens, nano) -> None:
-        entry = data.draw(st.sampled_from(sorted(self.names)))
-        first = data.draw(st.integers(0, len(self.model.charges[entry])))
-        self.book.settle(entry, first, requests, tokens, nano, NOW)
-        self.model.settle(entry, first, (requests, tokens, nano))
+    def settle(self, entry: int) -> None:
+        first, figures = self.chance.randrange(len(self.model.charges[entry]) + 1), self.figures()
+        self.book.settle(entry, first, *figures, NOW)
+        self.model.settle(entry, first, figures)
 
-    @precondition(lambda self: self.names)
-    @rule(data=st.data())
-    def end(self, data) -> None:
-        entry = data.draw(st.sampled_from(sorted(self.names)))
+    def end(self, entry: int) -> None:
         self.book.end(entry)
         self.model.settle(entry, 0, None)
         del self.names[entry]
 
-    @rule(hours=st.sampled_from([1, 1, 23, 48, -1, -1, -2, -30]))
-    def clock(self, hours) -> None:
-        self.model.hour = max(self.model.hour + hours, START - 100)
+    def clock(self) -> None:
+        self.model.hour += self.chance.choice([1, 1, 1, 1, 23, 48, -1, -1, -2, -30])
 
-    @rule(data=st.data(), bound=st.integers(0, 120))
-    def reload(self, data, bound) -> None:
-        place = data.draw(st.integers(0, len(KINDS) - 1))
-        self.model.rows[place] = self.model.rows[place]._replace(limit=bound)
+    def reload(self) -> None:
+        place = self.chance.randrange(len(KINDS))
+        self.model.rows[place] = self.model.rows[place]._replace(limit=self.chance.randrange(300))
 
-    @rule(data=st.data(), tokens=amounts, nano=amounts)
-    def die(self, data, tokens, nano) -> None:
+    def die(self) -> None:
         """Some calls were sent, some have a record; the rest is refunded. Another worker goes on."""
-        fates = {entry: data.draw(st.sampled_from(["unsent", "sent", "marked", "recorded"])) for entry in self.names}
+        fates = {entry: self.chance.choice(["unsent", "sent", "marked", "recorded"]) for entry in self.names}
+        _, tokens, nano = self.figures()
         for entry, fate in fates.items():
             if fate != "unsent":
                 self.book.mark_sent(entry)
@@ -142,54 +137,52 @@ class Calls(RuleBasedStateMachine):
         self.lane.abandon()
         recorded = {self.names[entry] for entry, fate in fates.items() if fate == "recorded"}
         written: list[Orphan] = []
-        self.core.table.reap(self.lane.index, lambda name: (tokens, nano) if name in recorded else None, written.append)
+        reap, lane = self.core.table.reap, self.lane.index
+        reap(lane, lambda name: (tokens, nano) if name in recorded else None, written.append)
         assert {orphan.call_id: orphan.sent for orphan in written} == {
             self.names[entry]: fate == "sent" for entry, fate in fates.items() if fate in ("unsent", "sent")
         }
         for entry, fate in sorted(fates.items()):
-            figures = {"unsent": (0, 0, 0), "sent": None}.get(fate, (1, tokens, nano))
-            self.model.settle(entry, 0, figures)
+            self.model.settle(entry, 0, {"unsent": (0, 0, 0), "sent": None}.get(fate, (1, tokens, nano)))
         self.names.clear()
         self.lane = self.core.table.claim_lane()
         self.book = self.lane.book()
 
-    @invariant()
-    def counts(self) -> None:
-        for row in self.model.rows if hasattr(self, "model") else ():
-            assert self.core.table.used(row.slot, self.model.windows) == self.model.used(row)[1]
-
-    def teardown(self) -> None:
-        if hasattr(self, "lane"):
-            for entry in self.names:
-                self.book.end(entry)
-            self.lane.close()
+    def close(self) -> None:
+        for entry in self.names:
+            self.book.end(entry)
+        self.lane.close()
 
 
+@pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("twin", TWINS)
-def test_it_counts_as_the_model_does(twin, tmp_path):
-    core = make(loaded(twin), tmp_path / "table-v2.map", slots=1 << 15)
-    machine = type("Machine", (Calls,), {"core": core})
-    machine.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=50)
-    try:
-        machine.TestCase().runTest()
-    finally:
-        core.table.close()
+def test_it_counts_as_the_model_does(twin, seed, tmp_path):
+    core = make(loaded(twin), tmp_path / "table-v2.map", slots=64)
+    for n in range(5):
+        calls = Calls(core, random.Random(seed * 10 + n))
+        for _ in range(300):
+            calls.step()
+        calls.close()
+    core.table.close()
 
 
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["take", "take", "take", "settle", "settle", "begin", "sent", "recorded", "totals", "end", "die"]
-        ),
-        st.integers(0, 1),
-        st.lists(st.integers(0, 5), max_size=3),
-        st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 90), st.integers(0, 2**62)), st.integers(0, 90)),
-        st.integers(0, 30),
-        st.integers(-2, 2),
-    ),
-    min_size=20,
-    max_size=60,
-)
+NAMES = ["take", "take", "take", "settle", "settle", "begin", "sent", "recorded", "totals", "end", "die"]
+
+
+def steps_of(chance: random.Random) -> Iterator[tuple]:
+    """Step, entry, rules, amounts, pause (ns), hours gone."""
+    for _ in range(chance.randrange(10, 80)):
+        tokens = chance.choice([chance.randrange(60), chance.randrange(60), chance.randrange(2**62)])
+        figures = chance.randrange(3), tokens, chance.randrange(60)
+        picked = [chance.randrange(6) for _ in range(chance.randrange(4))]
+        yield (
+            chance.choice(NAMES),
+            chance.randrange(2),
+            picked,
+            figures,
+            chance.randrange(30),
+            chance.choice([0, 0, 1, -1, -2, 2]),
+        )
 
 
 def one_step(core: Core, book, step, now: int, windows) -> object:
@@ -230,11 +223,16 @@ class Rowed:
         return written
 
 
-@given(steps=steps, soft=st.integers(0, 12), bound=st.integers(0, 200))
-@settings(deadline=None, max_examples=200)
-def test_the_twins_write_the_same_bytes(tmp_path_factory, steps, soft, bound):
+@pytest.mark.parametrize("seed", range(20))
+def test_the_twins_write_the_same_bytes(tmp_path_factory, seed):
+    for n in range(10):
+        the_same_bytes(tmp_path_factory, random.Random(seed * 10 + n))
+
+
+def the_same_bytes(tmp_path_factory, chance: random.Random) -> None:
     directory: Path = tmp_path_factory.mktemp("pair")
     cores = [make(loaded(twin), directory / twin, slots=32, lanes=2, counters=8, entries=4) for twin in TWINS]
+    soft, bound = chance.randrange(12), chance.randrange(200)
     seen = [Rowed(core, soft, bound) for core in cores]
     for core, (n, row) in itertools.product(seen, enumerate(seen[0].rows)):
         core.rows[n] = core.rows[n]._replace(slot=n)
@@ -243,7 +241,7 @@ def test_the_twins_write_the_same_bytes(tmp_path_factory, steps, soft, bound):
     for core in seen:
         for name in (b"a" * 16, b"b" * 16):
             begin(core.lane.book(), name)
-    for step in steps:
+    for step in steps_of(chance):
         now, hour = now + step[4], hour + step[5]
         windows = hour, hour // 24, 24_000
         if step[0] == "die":

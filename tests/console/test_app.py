@@ -28,6 +28,7 @@ STATUS: dict[str, Any] = {
          "live": 0, "idle": 0, "busy": 0},
     ],
     "spool": {"bytes": 4096, "segments": 2, "dropped": 0, "problem": None}, "series": "", "data_dir": "",
+    "recorder": {"pid": 5, "restarts": 0, "records": 7, "damaged": 0, "behind_s": 0, "problem": None},
 }  # fmt: skip
 
 

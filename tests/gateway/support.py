@@ -40,7 +40,25 @@ def live_of(options=None, revision=3, expose_facts=True):
         revision=revision,
         expose_facts=expose_facts,
         revision_header=(b"x-fastgw-revision", b"%d" % revision),
+        limiter=Limiter(),
     )
+
+
+class Limiter:
+    """Refuses nothing but what it is told to: `full` are targets whose own limits are used up."""
+
+    def __init__(self):
+        self.full, self.attempted, self.retreats, self.gone = {}, [], 0, 0
+
+    def attempt(self, call, way):
+        self.attempted.append(way.name)
+        return self.full.get(way.name)
+
+    def retreat(self, call):
+        self.retreats += 1
+
+    def sent(self, call):
+        self.gone += 1
 
 
 def call_of(live=None, started=0.0, path=b"/v1/chat/completions", **fields):

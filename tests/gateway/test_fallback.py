@@ -12,7 +12,7 @@ from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway import fallback
 from fastgw.plan.plan import Model, Retry, Target, Timeouts
 from fastgw.policies.models import Meant
-from tests.gateway.support import Way, call_of, reply_of
+from tests.gateway.support import Limiter, Way, call_of, reply_of
 
 BODY = fields.scan(b'{"model":"first","messages":[]}')
 PASSED = fields.scan(b'{"model":"first","messages":[],"provider":{"sort":"price"}}')
@@ -34,22 +34,23 @@ def way(name, *answers, kind="openai", **more):
     return one
 
 
-class Entered:
+class Entered(Limiter):
     """What was taken from the limits of models; those in `full` have none left."""
 
     def __init__(self, *full):
-        self.full, self.names = full, []
+        super().__init__()
+        self.without, self.names = full, []
 
-    def __call__(self, call, taken):
+    def enter_model(self, call, taken):
         assert call.now_ns > 0
         self.names.append(taken.name)
-        if taken.name in self.full:
+        if taken.name in self.without:
             raise GatewayError("rate_limit_exceeded", "x")
 
 
 def call_for(*routes, enter=None, provider=None, wish=None):
     first, *others = routes
-    live = SimpleNamespace(enter=enter or Entered())
+    live = SimpleNamespace(limiter=enter or Entered())
     call = call_of(live, model=first)
     call.model_name = first.name
     meant = tuple(Meant("", one.name, one, "") for one in others)

@@ -37,9 +37,33 @@ class Spool:
     def __init__(self, *, full=False):
         self.full, self.payloads = full, []
 
+    @property
+    def place(self):
+        return 7, len(self.payloads)
+
     def append(self, payload):
         self.payloads.append(payload)
         return not self.full
+
+
+class Book:
+    """Writes down what was done with a call's place, in order."""
+
+    def __init__(self, over=(0, 0)):
+        self.done, self.over = [], over
+
+    def commit_totals(self, *figures):
+        self.done.append(("totals", *figures))
+
+    def mark_recorded(self, *figures):
+        self.done.append(("recorded", *figures))
+
+    def settle(self, entry, first, requests, tokens, nano, now_ns):
+        self.done.append(("settle", entry, first, requests, tokens, nano))
+        return self.over
+
+    def end(self, entry):
+        self.done.append(("end", entry))
 
 
 class Log:
@@ -52,7 +76,7 @@ class Log:
 
 def settled(call, **more):
     lane, spool, log = Lane(), Spool(**more), Log()
-    Ledger(lane, spool, log).settle(call)
+    Ledger(lane, Book(), spool, log).settle(call)
     (payload,) = spool.payloads
     return record.decode(payload), lane, log
 
@@ -167,7 +191,7 @@ def test_the_access_log_can_be_off():
 
 
 def test_a_call_settles_at_its_own_plans_places():
-    ledger = Ledger(Lane(), Spool(), Log())
+    ledger = Ledger(Lane(), Book(), Spool(), Log())
     ledger.settle(served())
     later = live_of()
     moved = {name: place + 1000 for name, place in SERIES.items()}

@@ -40,12 +40,12 @@ def plan_of(keys=(), models=(), rules=(), wildcards=()):
     return Plan(1, PEPPER, {}, named(models), named(wildcards), HeldKeys(keys), tuple(rules), Options(), {})
 
 
-def env_of(plan, table=None, now=1000.0):
-    return Env(Routes(plan), table, lambda: now)
+def env_of(plan, table=None, now=1000.0, book=None):
+    return Env(Routes(plan), table, book, lambda: now)
 
 
 def call_of(key=None, model="", now_ns=10**15):
-    call = Call("req_1", 0.0, now_ns, None, None)
+    call = Call("req_" + "01" * 10, 0.0, now_ns, None, None)
     call.key, call.model_name = key, model
     return call
 
@@ -59,4 +59,4 @@ def key(name="k", **more):
 
 
 def open_table(directory):
-    return shared.Table.open(str(directory / "table"), slots=64, lanes=1, counters=256, create=True)
+    return shared.Table.open(str(directory / "table"), slots=64, lanes=1, counters=256, entries=64, create=True)

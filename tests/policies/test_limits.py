@@ -7,13 +7,17 @@ from fastgw.policies import limits
 from tests.policies.support import call_of, env_of, key, model, open_table, plan_of, rule
 
 NS = 10**9
+LANES = {}
 T0 = 10**15
 
 
 @pytest.fixture
 def table(tmp_path):
     table = open_table(tmp_path)
+    LANES[table] = lane = table.claim_lane()
     yield table
+    del LANES[table]
+    lane.close()
     table.close()
 
 
@@ -31,8 +35,9 @@ class Setup:
             self.rules("gateway", "", by_gateway),
             [one] if wildcard else (),
         )
-        self.env = env_of(self.plan, table)
-        self.body = limits.build(self.plan, self.env).body
+        self.env = env_of(self.plan, table, book=LANES[table].book())
+        self.limiter = limits.Limiter(self.plan, self.env)
+        self.body = self.limiter.enter
         self.name = "up/x" if wildcard else "fast"
 
     def rules(self, level, owner, spec):
@@ -53,8 +58,22 @@ class Setup:
         return caught.value, call
 
 
-def test_without_limits_nothing_is_done(table):
-    assert Setup(table).body is None
+def test_without_limits_a_call_is_noted_and_takes_nothing(table):
+    setup = Setup(table)
+    call = setup.call()
+    book = LANES[table].book()
+    assert (call.entry, book.in_flight(), book.charges(call.entry), call.ratelimit) == (0, 1, 0, {})
+
+
+def test_a_worker_has_so_many_places_and_no_more(table):
+    setup = Setup(table)
+    for _ in range(64):
+        setup.call()
+    call = call_of(setup.key, setup.name, T0)
+    call.model, call.upstream_model = setup.env.routes.find(setup.name)
+    with pytest.raises(GatewayError) as caught:
+        setup.body(call)
+    assert (caught.value.kind, caught.value.retry_after) == ("overloaded", 1)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +82,12 @@ def test_without_limits_nothing_is_done(table):
 def test_each_level_refuses_after_its_burst_and_says_who_and_when(table, level, whose):
     setup = Setup(table, **{level: (60, 3)})
     for left in (2, 1, 0):
-        assert setup.call().ratelimit[:2] == (60, left)
+        assert setup.call().ratelimit["requests"][:2] == (60, left)
     error, call = setup.refused()
     assert error.message == (f"Rate limit reached for {whose}: 60 requests per minute, burst 3. Try again in 1.000 s.")
     assert error.retry_after == 1.0
     assert call.refused_by == level.removeprefix("by_")
-    assert call.ratelimit == (60, 0, NS)
+    assert call.ratelimit == {"requests": (60, 0, 1.0)}
     setup.refused(T0 + NS - 1)
     setup.call(T0 + NS)
     setup.refused(T0 + NS)
@@ -80,8 +99,8 @@ def test_a_refusal_takes_nothing_anywhere(table):
     setup.call()
     for _ in range(10):
         assert setup.refused()[1].refused_by == "gateway"
-    assert setup.call(T0 + 2 * NS).ratelimit[:2] == (60, 1)
-    assert [setup.call(T0 + 10 * NS).ratelimit[1] for _ in range(2)] == [1, 0]
+    assert setup.call(T0 + 2 * NS).ratelimit["requests"][:2] == (60, 1)
+    assert [setup.call(T0 + 10 * NS).ratelimit["requests"][1] for _ in range(2)] == [1, 0]
 
 
 def test_the_narrowest_refuses_first(table):
@@ -93,16 +112,16 @@ def test_the_narrowest_refuses_first(table):
 
 def test_the_headers_tell_of_the_tightest(table):
     setup = Setup(table, by_key=(600, 50), by_model=(120, 7), by_gateway=(6000, 100))
-    limit, remaining, reset_ns = setup.call().ratelimit
+    limit, remaining, reset_s = setup.call().ratelimit["requests"]
     assert (limit, remaining) == (120, 6)
-    assert reset_ns == NS // 2
+    assert reset_s == 0.5
 
 
 def test_a_key_without_limits_counts_at_the_others_only(table):
     setup = Setup(table, by_key=(60, 1))
     setup.call()
     for _ in range(20):
-        assert setup.call(who=setup.other).ratelimit is None
+        assert setup.call(who=setup.other).ratelimit == {}
     assert setup.refused()[1].refused_by == "key"
 
 
@@ -115,8 +134,8 @@ def test_a_wildcards_calls_count_at_key_and_gateway(table):
 def test_per_second_is_named_so(table):
     holder = key("s", rules=(rule(table, "key", "s", 2, 1, "s"),))
     plan = plan_of([holder], [model("fast")])
-    env = env_of(plan, table)
-    body = limits.build(plan, env).body
+    env = env_of(plan, table, book=LANES[table].book())
+    body = limits.Limiter(plan, env).enter
     call = call_of(holder, "fast")
     call.model, _ = env.routes.find("fast")
     body(call)
@@ -131,21 +150,22 @@ def test_another_plan_goes_on_where_this_one_was(table):
 
 def test_a_model_that_answers_in_place_of_another_takes_from_its_own_limit_only(table):
     setup = Setup(table, by_key=(60, 1), by_model=(60, 1), by_gateway=(60, 1))
-    enter = limits.for_model(setup.plan, setup.env)
+    enter = setup.limiter.enter_model
     call = call_of(setup.key, "other", T0)
     (route,) = setup.env.routes.exact.values()
+    call.entry = LANES[table].book().begin(call.id16, T0, 0, b"", b"")
     enter(call, route)
     with pytest.raises(GatewayError) as caught:
         enter(call, route)
     assert caught.value.kind == "rate_limit_exceeded"
     assert "model 'fast'" in caught.value.message
-    assert (call.ratelimit, call.refused_by) == (None, "")
+    assert call.ratelimit["requests"][:2] == (60, 0)
     # The key's and the gateway's are as they were; the model's is not.
     assert setup.refused()[1].refused_by == "model"
 
 
 def test_a_model_without_limits_is_entered_freely(table):
     setup = Setup(table, by_key=(60, 1))
-    enter = limits.for_model(setup.plan, setup.env)
+    enter = setup.limiter.enter_model
     for _ in range(3):
         enter(call_of(setup.key, "other", T0), setup.env.routes.exact["fast"])

@@ -187,7 +187,7 @@ class Book:
         with self._file.lock:
             if not 0 <= first <= self._counts[entry]:
                 raise ValueError(f"charge {first} of {self._counts[entry]}")
-            for charge in range(first, self._counts[entry]):
+            for charge in reversed(range(first, self._counts[entry])):
                 unit, beyond = self._settle(entry, charge, (requests, tokens, nano), now_ns)
                 over[unit] = max(over[unit], beyond)
             self._counts[entry] = first

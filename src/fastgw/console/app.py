@@ -208,6 +208,9 @@ def gauges(status: dict[str, Any]) -> dict[str, float]:
         "fastgw_requests_in_flight": sum(worker["live"] for worker in workers),
         series_name("fastgw_upstream_connections", "idle"): sum(worker["idle"] for worker in workers),
         series_name("fastgw_upstream_connections", "busy"): sum(worker["busy"] for worker in workers),
+        "fastgw_recorder_behind_seconds": status["recorder"]["behind_s"],
+        "fastgw_recorder_records": status["recorder"]["records"],
+        "fastgw_recorder_damaged_segments": status["recorder"]["damaged"],
         "fastgw_spool_bytes": status["spool"]["bytes"],
         "fastgw_spool_segments": status["spool"]["segments"],
     }

@@ -90,6 +90,8 @@ const draw = (s) => {
   facts("requests", ["2xx", "4xx", "429", "499", "5xx"].map((name) => [name, (r[name] || 0).toLocaleString("en")]));
   facts("spool", [["On disk", size(s.spool.bytes)], ["Files", s.spool.segments],
     ["Records dropped", s.spool.dropped], ["Problem", s.spool.problem || "none"],
+    ["Recorded", s.recorder.records], ["Behind", s.recorder.behind_s + " s"],
+    ["Recorder's problem", s.recorder.problem || "none"],
     ["Disk free", size(s.disk.free) + " of " + size(s.disk.total)]]);
   rows("workers", s.workers.map((w) => [w.index, w.pid || "", w.lane === null ? "" : w.lane,
     w.error ? w.state + ": " + w.error : w.state, w.revision,

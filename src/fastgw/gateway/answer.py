@@ -11,6 +11,7 @@ from fastgw.dialects.base import Dialect
 from fastgw.dialects.errors import WRITERS
 from fastgw.errors import GatewayError
 from fastgw.gateway import routes
+from fastgw.plan.plan import Rule
 from fastgw.plan.prices import dollars
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import facts
@@ -28,8 +29,15 @@ EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 SERVER = (b"server", b"fastgw")
 ONE = (b"x-fastgw-attempts", b"1")
+NO_RETRY = frozenset({"budget_exceeded"})
+"""What the SDKs would otherwise ask for again and again, hours before it can be had."""
+
 SAFE_ID = re.compile(rb"[!-~]{1,128}")
 NS = 10**9
+RATELIMIT = {
+    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
 
 
 def upstream_headers(call: Call, reply: Reply) -> Headers:
@@ -72,13 +80,15 @@ def add_facts(call: Call, headers: Headers) -> None:
     live = call.live
     headers.append((b"x-request-id", call.id.encode()))
     headers.append(SERVER)
-    if call.ratelimit is not None:
-        limit, remaining, reset_ns = call.ratelimit
+    for unit, (limit, remaining, reset_s) in call.ratelimit.items():
+        limit_name, remaining_name, reset_name = RATELIMIT[unit]
         headers += (
-            (b"x-ratelimit-limit-requests", b"%d" % limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-            (b"x-ratelimit-reset-requests", _period(reset_ns)),
+            (limit_name, b"%d" % limit),
+            (remaining_name, b"%d" % remaining),
+            (reset_name, _period(int(reset_s * NS))),
         )
+    if call.soft:
+        headers.append((b"x-fastgw-soft-budget", b", ".join(_soft(rule) for rule in call.soft)))
     if not live.expose_facts:
         return
     headers.append(live.revision_header)
@@ -107,8 +117,15 @@ def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tu
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
         headers.append((b"retry-after-ms", b"%d" % max(1, ceil(error.retry_after * 1000))))
+    if error.kind in NO_RETRY:
+        headers.append((b"x-should-retry", b"false"))
     add_facts(call, headers)
     return headers, body
+
+
+def _soft(rule: Rule) -> bytes:
+    """A soft budget that is used up: `key 1.5/day`."""
+    return f"{rule.level} {dollars(rule.limit)}/{rule.per}".encode()
 
 
 def _period(nanoseconds: int) -> bytes:

@@ -39,23 +39,40 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
     retry: Retry = call.model.model.retry
     if call.pinned:
         tiers = tuple(tuple(way for way in tier if way.provider == call.pinned) for tier in tiers)
-    most = min(most, sum(map(len, tiers)))
+    total = sum(map(len, tiers))
+    limiter = call.live.limiter
     tried: list[Way] = []
+    asked = 0
+    refused: GatewayError | None = None
     while True:
         way = next_of(tiers, tried, random())  # noqa: S311 - shares load, guards nothing
         if way is None:
-            raise _none_left(call)
+            raise refused or _none_left(call)
         tried.append(way)
         call.target = way
-        last = len(tried) >= most
+        own = limiter.attempt(call, way)
+        if own is not None:
+            refused = own
+            continue
+        asked += 1
+        last = asked >= most or len(tried) == total
         started = monotonic()
         try:
             reply = await _ask(call, dialect, body, way)
         except UpstreamError as error:
             call.upstream_seconds += monotonic() - started
             _note(call, way, 0, error.reason, started)
+            limiter.retreat(call)
             if last or not _may_retry(error, retry):
                 raise
+            continue
+        except GatewayError as error:
+            # What this target has no word for another may have.
+            limiter.retreat(call)
+            if error.kind != "unsupported_field" or len(tried) == total:
+                raise
+            asked -= 1
+            refused = error
             continue
         except CancelledError:
             call.upstream_seconds += monotonic() - started
@@ -67,6 +84,7 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
             _note(call, way, status, "", started)
             return reply
         _note(call, way, status, str(status), started)
+        limiter.retreat(call)
         if status in OUR_FAULT and way.signer is not None:
             way.signer.refused()
         if last or not _retried_status(status, retry):
@@ -91,6 +109,7 @@ async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> R
         head = way.head(spoken, model, b"", len(payload), stream=call.stream)
     if way.signer is not None:
         head = await way.signed(head, payload, call.model.timeouts.connect)
+    call.live.limiter.sent(call)
     reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
     call.reply = reply
     return reply

@@ -66,7 +66,7 @@ def _turn(call: Call, others: Iterator[Meant]) -> bool:
     for one in others:
         call.now_ns = monotonic_ns()
         try:
-            call.live.enter(call, one.route)
+            call.live.limiter.enter_model(call, one.route)
         except GatewayError:
             continue
         take(call, one)

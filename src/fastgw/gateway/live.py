@@ -15,14 +15,14 @@ from fastgw.upstream.route import Routes
 class Live:
     """What the request path reads. `head` and `body` are the policies' functions in their order.
 
-    `enter(call, route)` takes from the limits of a model that is to answer in place of the one asked for.
+    `limiter` is the last of the policies, which also has a word in every attempt and at the end.
     """
 
     __slots__ = (
         "body",
-        "enter",
         "expose_facts",
         "head",
+        "limiter",
         "options",
         "plan",
         "revision",
@@ -31,7 +31,7 @@ class Live:
         "seal",
     )
 
-    def __init__(self, plan: Plan, client: Client, table: shared.Table) -> None:
+    def __init__(self, plan: Plan, client: Client, table: shared.Table, book: shared.Book) -> None:
         self.plan = plan
         self.options = plan.options
         self.revision = plan.revision
@@ -39,11 +39,12 @@ class Live:
         self.expose_facts = plan.options.expose_facts
         self.routes = Routes(plan, client)
         self.seal = Seal(plan.pepper)
-        env = Env(self.routes, table, time.time)
-        self.enter = limits.for_model(plan, env)
+        env = Env(self.routes, table, book, time.time)
+        self.limiter = limits.Limiter(plan, env)
         policies = [module.build(plan, env) for module in ORDER]
         self.head = tuple(policy.head for policy in policies if policy.head is not None)
-        self.body = tuple(policy.body for policy in policies if policy.body is not None)
+        body = [policy.body for policy in policies if policy.body is not None]
+        self.body = (*body, self.limiter.enter)
 
     def models_json(self, key: Key, shape: Shape = OPENAI, query: bytes = b"") -> bytes:
         """What `GET /v1/models` answers this key: the models it may use and their aliases.

@@ -156,6 +156,7 @@ async def ask(call: Call, dialect: OpaqueDialect, body: Body | Asked, way: Way) 
     head = way.opaque_head(method, path, forwarded, typed, length)
     if way.signer is not None:
         head = await way.signed(head, payload, call.model.timeouts.connect)
+    call.live.limiter.sent(call)
     reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=False)
     call.reply = reply
     return reply

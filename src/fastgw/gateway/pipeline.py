@@ -48,10 +48,11 @@ class Pipeline:
         self.table = table
         self.client = client
         self.log = log
-        self.ledger = Ledger(lane, spool, log)
+        self.book = lane.book()
+        self.ledger = Ledger(lane, self.book, spool, log)
         self.watch = Watch(asyncio.get_running_loop())
         self.draining = False
-        self.live = Live(plan, client, table)
+        self.live = Live(plan, client, table, self.book)
         self._prefix = os.urandom(6).hex()
         self._count = 0
 
@@ -65,7 +66,7 @@ class Pipeline:
 
     def apply(self, plan: Plan) -> None:
         """Serve new calls by `plan`; running ones keep theirs."""
-        live = Live(plan, self.client, self.table)
+        live = Live(plan, self.client, self.table, self.book)
         self.live = live
         self.client.retire({upstream.origin for upstream in plan.upstreams.values()})
         self.client.vault.retire({upstream.credential for upstream in plan.upstreams.values()})
@@ -110,6 +111,7 @@ class Pipeline:
             body = await self._read(call, match, scan)
         else:
             body = await self._read_kept(call, match.kept, scan)
+        call.content, call.operation = body, dialect.name
         call.now_ns = monotonic_ns()  # a slow body may have taken half a minute, and limits are counted by this
         for check in live.body:
             check(call)

@@ -1,8 +1,9 @@
 """The end of a call: its record into the spool, its numbers into the shared counters, its line into the log."""
 
-from time import monotonic, time
+from time import monotonic, monotonic_ns, time
 from typing import Protocol
 
+from fastgw._core import table
 from fastgw.call import Call, Usage
 from fastgw.telemetry import metrics, record
 from fastgw.telemetry.log import Log
@@ -14,9 +15,16 @@ NO_USAGE = Usage()
 class Lane(metrics.Adder, Protocol):
     """The worker's stripe of the shared counters."""
 
+    def book(self) -> table.Book:
+        """The worker's calls in flight."""
+        ...
+
 
 class Spool(Protocol):
-    """Where records are appended."""
+    """Where records are appended; `place` is where the last one ends: a segment's number and an offset."""
+
+    @property
+    def place(self) -> tuple[int, int]: ...
 
     def append(self, payload: bytes) -> bool:
         """Write one record; False when it was shed."""
@@ -26,8 +34,9 @@ class Spool(Protocol):
 class Ledger:
     """Writes down calls that have ended."""
 
-    def __init__(self, lane: Lane, spool: Spool, log: Log) -> None:
+    def __init__(self, lane: Lane, book: table.Book, spool: Spool, log: Log) -> None:
         self.lane = lane
+        self.book = book
         self.spool = spool
         self.log = log
         self._series: dict[str, int] | None = None
@@ -39,15 +48,32 @@ class Ledger:
             self._use(series)
         written = record_of(call)
         if self.spool.append(record.encode(written)):
+            cost = written.cost_nano or 0
+            self.book.commit_totals(*self.spool.place, written.input_tokens, written.output_tokens, cost)
             self.lane.add(self._process.records_written, 1)
         else:
             self.lane.add(self._process.records_shed, 1)
+        if call.entry >= 0:
+            self._leave(call, written)
         handles = call.target.handles if call.target is not None else self._none
         metrics.account(self.lane, handles, written)
         if call.refused_by:
             self.lane.add(getattr(self._process, f"refusals_{call.refused_by}"), 1)
         if call.live.options.access_log:
             self.log.access(written)
+
+    def _leave(self, call: Call, written: record.Record) -> None:
+        """Bring what the call took to what it used, once its record is written."""
+        entry, tokens, nano = call.entry, written.input_tokens + written.output_tokens, written.cost_nano or 0
+        self.book.mark_recorded(entry, 1, tokens, nano)
+        over_tokens, over_nano = self.book.settle(entry, 0, 1, tokens, nano, monotonic_ns())
+        self.book.end(entry)
+        if over_tokens:
+            self.lane.add(self._process.overshoot_tokens, over_tokens)
+        if over_nano:
+            self.lane.add(self._process.overshoot_nano, over_nano)
+        if call.soft:
+            self.lane.add(self._process.soft_exceeded, 1)
 
     def _use(self, series: dict[str, int]) -> None:
         self._series = series

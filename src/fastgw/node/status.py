@@ -21,6 +21,17 @@ class Spool(msgspec.Struct):
     problem: str | None = None
 
 
+class Recorder(msgspec.Struct):
+    """The recorder: records it ever took, segments it could not read to the end, seconds it is behind (0 below 3)."""
+
+    pid: int | None = None
+    restarts: int = 0
+    records: int = 0
+    damaged: int = 0
+    behind_s: int = 0
+    problem: str | None = None
+
+
 class Worker(msgspec.Struct):
     """One worker's place. `live`: calls in flight; `idle`, `busy`: its upstream connections."""
 
@@ -53,6 +64,7 @@ class Status(msgspec.Struct):
     console: list[str]
     workers: list[Worker]
     spool: Spool
+    recorder: Recorder
     series: str
     data_dir: str
 

@@ -19,21 +19,29 @@ from fastgw.node.cores import available_cores
 from fastgw.node.datadir import DataDir
 from fastgw.node.errors import DATA_DIR, INVALID_CONFIG, NOTHING_TO_SERVE, StartError
 from fastgw.node.greeting import greeting
+from fastgw.node.housekeeping import Housekeeper
 from fastgw.node.listeners import beyond_loopback, bind_tcp, bind_unix, close_all, describe
 from fastgw.node.options import ServeOptions
 from fastgw.node.publish import Publisher
-from fastgw.node.status import LOOK_S, Reporter, Spool, Status, Worker
+from fastgw.node.status import LOOK_S, Recorder, Reporter, Spool, Status, Worker
 from fastgw.node.watch import Watcher
 from fastgw.plan.compile import ConfigErrors, Sources, watched
 from fastgw.plan.sources import providers_in
 from fastgw.state.secrets import DEMO_KEY, SecretFileError, ensure_admin_key, ensure_pepper
-from fastgw.state.spool import janitor, spool_dir, usage
+from fastgw.state.spool import spool_dir, usage
 from fastgw.state.table import open_table
 from fastgw.telemetry.log import LEVELS, Log
 from fastgw.telemetry.metrics import ProcessHandles
 
 JANITOR_S = 2.0
-MODULES = {"worker": "fastgw.gateway.worker", "console": "fastgw.console", "mock": "fastgw.node.demo"}
+RECORDER_S = 10.0
+BEHIND_S = 3.0
+MODULES = {
+    "worker": "fastgw.gateway.worker",
+    "console": "fastgw.console",
+    "recorder": "fastgw.recorder.worker",
+    "mock": "fastgw.node.demo",
+}
 
 
 class Node:
@@ -58,6 +66,8 @@ class Node:
         self._changed = asyncio.Event()
         self._places: list[Place] = []
         self._workers: list[Place] = []
+        self._recorder: Place | None = None
+        self._recorder_said: tuple[dict[str, Any], float] = {}, time.monotonic()
         self._sockets: list[socket.socket] = []
         self._console_sockets: list[socket.socket] = []
         self._mock_sockets: list[socket.socket] = []
@@ -175,6 +185,7 @@ class Node:
         worker = Role("worker", self._modules["worker"], self._job(self._sockets))
         self._workers = [self._add(worker, index) for index in range(count)]
         self._add(Role("console", self._modules["console"], self._job(self._console_sockets)), 0)
+        self._recorder = self._add(Role("recorder", self._modules["recorder"], self._job([])), 0)
 
     def _job(self, sockets: list[socket.socket]) -> Any:
         """What a child is told: always the plan of the moment it is started."""
@@ -213,10 +224,14 @@ class Node:
                 if process.revision != self._publisher.revision:  # published while it was on its way
                     place.send(self._plan_message())
                 self._note_ready()
+            if place is self._recorder:
+                self._tell_recorder()
         elif event == "plan":
             self._note_plan(place, process, message)
         elif event == "beat":
             process.facts = message
+            if place is self._recorder:
+                self._recorder_said = message, process.heard
         elif event == "log_level" and place.role.name == "console":
             self._set_log_level(str(message.get("level")))
         if event != "beat":
@@ -239,6 +254,10 @@ class Node:
             )
             if self.options.config is None and self._publisher.plan is not None:
                 print(greeting(self._publisher.plan, listeners[0], self._data_dir / DEMO_KEY), flush=True)
+
+    def _tell_recorder(self) -> None:
+        if self._recorder is not None and self._publisher.plan is not None:
+            self._recorder.send({"cmd": "keep", "days": self._publisher.plan.options.records_keep_days})
 
     def _plan_message(self) -> dict[str, Any]:
         return {"cmd": "plan", "path": str(self._publisher.path), "revision": self._publisher.revision}
@@ -288,6 +307,7 @@ class Node:
             if new:
                 for place in self._workers:
                     place.send(self._plan_message())
+                self._tell_recorder()
 
     def _reload_failed(self, errors: list[str]) -> None:
         self._config_error = errors
@@ -299,12 +319,12 @@ class Node:
 
     async def _keep_house(self) -> None:
         """The spool under its cap, and what it takes."""
-        directory = spool_dir(self._data_dir)
+        directory, keeper = spool_dir(self._data_dir), Housekeeper(self._data_dir)
         while True:
             plan = self._publisher.plan
             try:
                 if plan is not None:
-                    cleaned = await asyncio.to_thread(janitor, directory, plan.options.spool_cap)
+                    cleaned = await asyncio.to_thread(keeper.clean, plan.options.spool_cap)
                     self._note_dropped(cleaned.records)
                 found = await asyncio.to_thread(usage, directory)
                 self._spool.bytes, self._spool.segments = found.bytes, found.segments
@@ -347,6 +367,7 @@ class Node:
             console=[describe(end) for end in self._console_sockets if end.fileno() >= 0],
             workers=[_worker(place) for place in self._workers],
             spool=spool,
+            recorder=_recorder(self._recorder, *self._recorder_said),
             series=str(self._publisher.series_file),
             data_dir=str(self._data_dir),
         )
@@ -364,10 +385,12 @@ class Node:
         workers = [place.stop(seconds) for place in self._workers]
         close_all(self._sockets)  # with the workers' own copies gone too, newcomers are refused at once
         await asyncio.gather(*workers)
-        others = [place for place in self._places if place not in self._workers]
+        others = [place for place in self._places if place not in self._workers and place is not self._recorder]
         if self._workers:
             with suppress(OSError):
                 self._reporter.report(self.status())
+        if self._recorder is not None:  # the workers have ended: what they left is all there is to take
+            await self._recorder.stop(0.0 if self._now.is_set() else RECORDER_S)
         await asyncio.gather(*(place.stop(0.0) for place in others))
         for task in self._tasks:
             task.cancel()
@@ -392,6 +415,19 @@ class Node:
         """A task of the node itself has failed, which is a fault of ours: say so, and go on with what is left."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log.error("internal_error", error=error, where=str(task.get_coro()))
+
+
+def _recorder(place: Place | None, facts: dict[str, Any], heard: float) -> Recorder:
+    """From what the last one said, when: a dead or stuck one is behind from then on."""
+    behind = float(facts.get("behind_s", 0.0)) + time.monotonic() - heard
+    return Recorder(
+        pid=place.current.pid if place and place.current else None,
+        restarts=place.restarts if place else 0,
+        records=int(facts.get("records", 0)),
+        damaged=int(facts.get("damaged", 0)),
+        behind_s=int(behind) if behind >= BEHIND_S else 0,
+        problem=facts.get("problem"),
+    )
 
 
 def _worker(place: Place) -> Worker:

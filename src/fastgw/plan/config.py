@@ -217,11 +217,12 @@ class StoredKey(Section, frozen=True):
 
 
 class Records(Section, frozen=True):
-    """Where records go until they are read: `spool_cap` bounds the disk they take."""
+    """Where records go until they are read: `spool_cap` bounds the disk they take; `keep` bounds the exports' age."""
 
     not_built: ClassVar[frozenset[str]] = frozenset({"when_full", "payloads"})
     spool_cap: str = "1GiB"
     segment: str = "8MiB"
+    keep: str = "30d"
 
 
 class Log(Section, frozen=True):

@@ -216,6 +216,7 @@ class Options(Struct, frozen=True):
     log_level: str = "info"
     segment_bytes: int = 8 * 1024 * 1024
     spool_cap: int = 1024 * 1024 * 1024
+    records_keep_days: int = 30
     demo: bool = False
 
 

@@ -4,6 +4,7 @@ import re
 from decimal import Decimal
 
 DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)$")
+DAYS = re.compile(r"^(\d{1,4})\s*d$")
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?$")
 QUOTA = re.compile(r"^(\d[\d_]*)\s*/\s*([a-z]+)$")
 MONEY = re.compile(r"^\$?(\d[\d_]*(?:\.\d{1,9})?)\s*/\s*([a-z]+)$")
@@ -17,6 +18,7 @@ PERIODS = {
     "d": "day", "day": "day", "mon": "month", "month": "month", "total": "total",
 }  # fmt: skip
 MAX_SECONDS = 31 * 86400.0
+MAX_DAYS = 3650
 MAX_BYTES = 2**50
 MAX_QUOTA = 10**12
 MAX_NANO = 10**18
@@ -29,6 +31,15 @@ def duration(text: str) -> float:
     if not 0 < seconds <= MAX_SECONDS:
         raise ValueError(f"{text!r} is not a duration; write it like 250ms, 5s, 10m or 1h (31 days at most)")
     return seconds
+
+
+def days(text: str) -> int:
+    """`30d` as 30; from a day to ten years. Raises ValueError."""
+    match = DAYS.match(text)
+    count = int(match[1]) if match else 0
+    if not 1 <= count <= MAX_DAYS:
+        raise ValueError(f"{text!r} is not a number of days; write it like 30d, from 1d to {MAX_DAYS}d")
+    return count
 
 
 def size(text: str) -> int:

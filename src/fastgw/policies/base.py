@@ -9,10 +9,14 @@ from fastgw.upstream.route import Routes
 
 
 class Env(NamedTuple):
-    """What policies may use: the plan's models bound to pools, the table shared by the node's workers, UTC now."""
+    """What policies may use: the plan's models bound to pools, the table shared by the node's workers, UTC now.
+
+    `book` is this worker's calls in flight.
+    """
 
     routes: Routes
     table: table.Table
+    book: table.Book
     clock: Callable[[], float]
 
 

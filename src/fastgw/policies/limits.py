@@ -1,78 +1,223 @@
-"""How often: requests per second or minute at key, model and gateway level, taken all together or not at all."""
+"""What may be used: requests, tokens, calls at once and money, taken all together or not at all, settled at the end.
 
-from collections.abc import Callable
+A call takes in two steps. When its model is known, what limits of key, model and gateway on requests, tokens and calls
+at once want; for each target that is asked, what that target's limits and every budget want, since what a call may cost
+depends on who serves it. A target whose own limit is used up is passed over; any other limit refuses the call.
+"""
 
-from fastgw._core import table
-from fastgw.call import Call
+from typing import NamedTuple
+
+from fastgw._core import fields, table
+from fastgw.call import Call, Usage
 from fastgw.errors import GatewayError
-from fastgw.plan.plan import Plan, Rule
-from fastgw.policies.base import Env, Policy
-from fastgw.upstream.route import Route
+from fastgw.plan.keyring import Remembered
+from fastgw.plan.plan import Key, Model, Plan, Price, Rule
+from fastgw.plan.prices import cost_nano
+from fastgw.policies import estimate
+from fastgw.policies.base import Env
+from fastgw.policies.refusals import refusal
+from fastgw.state.table import window_end, windows
+from fastgw.upstream.route import Route, Way
 
-NO_RULES = table.Rules(())
 NS = 10**9
+UNITS = {"requests": table.REQUESTS, "tokens": table.TOKENS, "nano": table.NANO, "calls": table.REQUESTS}
+WINDOWS = {"hour": table.HOUR, "day": table.DAY, "month": table.MONTH, "total": table.TOTAL}
 
 
-def build(plan: Plan, env: Env) -> Policy:
-    """Takes one request from every limit that applies, narrowest first; 429 with `retry-after` when one is used up."""
-    by_key = {key.digest: _native(key.rules) for key in plan.keys if key.rules}
-    by_model = {route.name: _native(route.model.rules) for route in _routes(env) if route.model.rules}
-    gateway = _native(plan.rules)
-    if not by_key and not by_model and not plan.rules:
-        return Policy()
-    take = env.table.take
+class Side(NamedTuple):
+    """Limits that are taken together: as they are written, and as the table takes them.
 
-    def rules_of(call: Call, index: int) -> Rule:
-        rules: tuple[Rule, ...] = (*call.key.rules, *call.model.model.rules, *plan.rules)
-        return rules[index]
-
-    def body(call: Call) -> None:
-        sets = (by_key.get(call.key.digest, NO_RULES), by_model.get(call.model.name, NO_RULES), gateway)
-        refused, wait_ns, tight, remaining, reset_ns = take(sets, 1, call.now_ns)
-        if refused >= 0:
-            rule = rules_of(call, refused)
-            call.ratelimit = (rule.limit, 0, wait_ns)
-            call.refused_by = rule.level
-            raise _refusal(rule, wait_ns)
-        if tight >= 0:
-            call.ratelimit = (rules_of(call, tight).limit, remaining, reset_ns)
-
-    return Policy(body=body)
-
-
-def for_model(plan: Plan, env: Env) -> Callable[[Call, Route], None]:
-    """Takes one request from a model's own limits: for a model that is to answer in place of the one asked for.
-
-    429 when one is used up, of which nothing is noted in the call.
+    `tokens`: one of them is on tokens; `money`: one is a budget; `budget`: one is a budget that refuses.
     """
-    by_model = {route.name: _native(route.model.rules) for route in _routes(env) if route.model.rules}
-    take = env.table.take
 
-    def enter(call: Call, route: Route) -> None:
-        rules = by_model.get(route.name)
-        if rules is not None:
-            refused, wait_ns, *_ = take((rules,), 1, call.now_ns)
-            if refused >= 0:
-                raise _refusal(route.model.rules[refused], wait_ns)
-
-    return enter
+    rules: tuple[Rule, ...]
+    limits: tuple[table.Limits, ...]
+    tokens: bool
+    money: bool
+    budget: bool
 
 
-def _routes(env: Env) -> list[Route]:
-    return [*env.routes.exact.values(), *env.routes.wildcards.values()]
+def native(rule: Rule) -> table.Limit:
+    """A rule as the table takes it."""
+    kind = {"rate": table.RATE, "concurrent": table.CONCURRENT}.get(rule.kind) or WINDOWS[rule.per]
+    return table.Limit(rule.slot, kind, UNITS[rule.unit], rule.limit, rule.interval_ns, rule.tau_ns, rule.soft)
 
 
-def _native(rules: tuple[Rule, ...]) -> table.Rules:
-    return table.Rules([(rule.slot, rule.interval_ns, rule.tau_ns) for rule in rules])
+def side(*owners: tuple[Rule, ...]) -> Side:
+    """The limits of these owners, to be taken together in this order."""
+    rules = tuple(rule for owner in owners for rule in owner)
+    limits = table.Limits([native(rule) for rule in rules])
+    tokens = any(rule.unit == "tokens" for rule in rules)
+    money = [rule for rule in rules if rule.unit == "nano"]
+    return Side(rules, (limits,), tokens, bool(money), any(not rule.soft for rule in money))
 
 
-def _refusal(rule: Rule, wait_ns: int) -> GatewayError:
-    seconds = wait_ns / NS
-    per = "second" if rule.per == "s" else "minute"
-    whose = "this gateway" if rule.level == "gateway" else f"{rule.level} {rule.owner!r}"
+def _early(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules if rule.unit != "nano")
+
+
+def _late(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return tuple(rule for rule in rules if rule.unit == "nano")
+
+
+class Limiter:
+    """The limits of one plan over the shared table."""
+
+    def __init__(self, plan: Plan, env: Env) -> None:
+        self._book = env.book
+        self._clock = env.clock
+        self._gateway = plan.rules
+        # By key (those without limits are one), then by the model's or the target's name: worked out on first use.
+        self._calls: Remembered[dict[str, Side]] = Remembered()
+        self._attempts: Remembered[dict[tuple[str, str], Side]] = Remembered()
+
+    def enter(self, call: Call) -> None:
+        """Note the call among those in flight and take what it takes at once. Raises GatewayError."""
+        call.epoch_s = self._clock()
+        key, model = call.key.name.encode(), call.model.name.encode()
+        call.entry = self._book.begin(call.id16, call.now_ns, int(call.epoch_s), key, model)
+        if call.entry < 0:
+            raise GatewayError("overloaded", "This worker has too many calls in flight; try again.", retry_after=1)
+        limits = self._of_call(call.key, call.model.model)
+        if limits.rules:
+            self._take(call, limits, 0)
+            call.attempt_charge = len(limits.rules)
+
+    def enter_model(self, call: Call, route: Route) -> None:
+        """Take what limits of another model want, which is to answer in place of the one asked for."""
+        limits = side(_early(route.model.rules))
+        if limits.rules:
+            refused = self._try(call, limits, 0)
+            if refused is not None:
+                raise refused
+            call.attempt_charge = self._book.charges(call.entry)
+
+    def attempt(self, call: Call, way: Way) -> GatewayError | None:
+        """Take what asking this target takes; its refusal when limits of its own are used up. Raises GatewayError."""
+        limits = self._of_attempt(call.key, call.model.model, way)
+        if not limits.rules:
+            return None
+        price = way.price_for(call.upstream_model)
+        if price is None and limits.budget and not call.model.model.allow_unpriced:
+            raise _unpriced(call, way)
+        nano = _most(price, self._reserved(call)) if limits.money else 0
+        if not way.rules:
+            self._take(call, limits, nano)
+            return None
+        refused = self._try(call, limits, nano)
+        if refused is not None and call.refused_by != "target":
+            raise refused
+        return refused
+
+    def sent(self, call: Call) -> None:
+        """Say that the call goes upstream now: from here on it may cost something, whatever becomes of this worker."""
+        if not call.sent:
+            call.sent = True
+            self._book.mark_sent(call.entry)
+
+    def retreat(self, call: Call) -> None:
+        """Give back what the attempt that has failed took: it cost nothing."""
+        if self._book.charges(call.entry) > call.attempt_charge:
+            self._book.settle(call.entry, call.attempt_charge, 0, 0, 0, call.now_ns)
+
+    def _of_call(self, key: Key, model: Model) -> Side:
+        digest = key.digest if key.rules else b""
+        found = self._calls.get(digest)
+        if found is None:
+            found = self._calls.remember(digest, {})
+        limits = found.get(model.name)
+        if limits is None:
+            limits = found[model.name] = side(_early(key.rules), _early(model.rules), _early(self._gateway))
+        return limits
+
+    def _of_attempt(self, key: Key, model: Model, way: Way) -> Side:
+        digest = key.digest if key.rules else b""
+        found = self._attempts.get(digest)
+        if found is None:
+            found = self._attempts.remember(digest, {})
+        limits = found.get((model.name, way.name))
+        if limits is None:
+            limits = side(way.rules, _late(key.rules), _late(model.rules), _late(self._gateway))
+            found[model.name, way.name] = limits
+        return limits
+
+    def _reserved(self, call: Call) -> tuple[int, int]:
+        """Input and output tokens the call may come to use; worked out once, and only where a limit asks."""
+        if call.reserved is None:
+            call.reserved = (0, 0)
+            if isinstance(call.content, fields.Fields):
+                output = call.model.model.reserve_output
+                call.reserved = estimate.tokens(call.operation, call.content, call.content.replace({}), output)
+        return call.reserved
+
+    def _try(self, call: Call, limits: Side, nano: int) -> GatewayError | None:
+        """As `_take`, the refusal given back: it may be that of one who is passed over."""
+        before = call.ratelimit
+        try:
+            self._take(call, limits, nano)
+        except GatewayError as refused:
+            call.ratelimit = before
+            return refused
+        return None
+
+    def _take(self, call: Call, limits: Side, nano: int) -> None:
+        rules = limits.rules
+        tokens = sum(self._reserved(call)) if limits.tokens else 0
+        taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, windows(int(call.epoch_s)))
+        if taken[0] >= 0:
+            rule = rules[taken[0]]
+            call.refused_by = rule.level
+            wait = _wait(rule, taken[1], call.epoch_s)
+            if rule.unit in ("requests", "tokens"):
+                self._tell(call, rule, 0, wait or 0.0)
+            raise refusal(rule, wait, taken[2], tokens if rule.unit == "tokens" else nano)
+        for tight, remaining, reset_ns in (taken[3:6], taken[6:9]):
+            if tight >= 0:
+                rule = rules[tight]
+                self._tell(call, rule, remaining, _reset(rule, reset_ns, call.epoch_s))
+        if taken[9]:
+            call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if taken[9] >> n & 1))
+
+    def _tell(self, call: Call, rule: Rule, remaining: int, reset_s: float) -> None:
+        """Remember the tightest limit of each unit for the answer's headers."""
+        before = call.ratelimit.get(rule.unit)
+        if before is None or remaining < before[1]:
+            call.ratelimit = {**call.ratelimit, rule.unit: (rule.limit, remaining, reset_s)}
+
+
+def _unpriced(call: Call, way: Way) -> GatewayError:
     return GatewayError(
-        "rate_limit_exceeded",
-        f"Rate limit reached for {whose}: {rule.limit} requests per {per}, burst {rule.burst}. "
-        f"Try again in {seconds:.3f} s.",
-        retry_after=seconds,
+        "price_unknown",
+        f"A budget applies to this call, and the price of {way.provider}/{call.upstream_model or way.model} is not "
+        "known. Whoever runs this gateway can give the target a `price`, or set `allow_unpriced` on the model.",
+        param="model",
     )
+
+
+def _most(price: Price | None, reserved: tuple[int, int]) -> int:
+    """What a call with these tokens costs at most, in nano-dollars: its input at the dearest kind of input."""
+    if price is None:
+        return 0
+    given, made = reserved
+    dearest = max(price.input, price.cached, price.cache_write)
+    plain = Price(dearest, max(price.output, price.reasoning or 0), request=price.request)
+    return cost_nano(plain, Usage(given, made))
+
+
+def _wait(rule: Rule, wait_ns: int, epoch_s: float) -> float | None:
+    """Seconds until the rule may let the call pass; None when waiting does not help."""
+    if rule.kind == "concurrent":
+        return 1.0
+    if rule.kind == "window":
+        return _left(rule, epoch_s)
+    return None if wait_ns == table.NEVER else wait_ns / NS
+
+
+def _reset(rule: Rule, reset_ns: int, epoch_s: float) -> float:
+    return reset_ns / NS if rule.kind == "rate" else _left(rule, epoch_s) or 0.0
+
+
+def _left(rule: Rule, epoch_s: float) -> float | None:
+    """Seconds until a window ends; None for what never does."""
+    end = window_end(WINDOWS[rule.per], int(epoch_s))
+    return None if end is None else end - epoch_s

@@ -13,10 +13,10 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
+from fastgw.state.janitor import TAKEN, Cleaned, Usage, janitor, usage
 from fastgw.state.segment import (
     ACTIVE,
     HEADER_BYTES,
@@ -30,15 +30,24 @@ from fastgw.state.segment import (
     after_frame,
     describe,
     frames,
-    is_locked,
-    mark_sealed,
-    open_segment,
     pack_header,
     segment_name,
     segment_names,
 )
 
-__all__ = ["Cleaned", "Reader", "Segment", "SpoolError", "Usage", "Writer", "janitor", "read", "spool_dir", "usage"]
+__all__ = [
+    "TAKEN",
+    "Cleaned",
+    "Reader",
+    "Segment",
+    "SpoolError",
+    "Usage",
+    "Writer",
+    "janitor",
+    "read",
+    "spool_dir",
+    "usage",
+]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 
@@ -64,6 +73,7 @@ class _Mapping:
 
     def __init__(self, directory: Path, lane: int, generation: int, sequence: int, size: int) -> None:
         self.name = segment_name(lane, generation, sequence)
+        self.sequence = sequence
         self.path = directory / self.name
         self.size = size
         draft = directory / f"{self.name}.tmp"
@@ -139,7 +149,7 @@ class Writer:
         self._retired: deque[tuple[_Mapping, int]] = deque()
         self._bytes: memoryview[int] = memoryview(bytearray(0))
         self._words: memoryview[int] = self._bytes
-        self._position = self._end = 0
+        self._position = self._end = self._active_sequence = 0
         if self.prepare():
             self._switch()
             self.prepare()
@@ -153,6 +163,11 @@ class Writer:
     def segment(self) -> str | None:
         """The name of the segment being written; None while there is none."""
         return self._active.name if self._active else None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the last record ends, in numbers that only grow: this writer's, and the segment's over the offset."""
+        return self._generation, self._active_sequence << 32 | self._position
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -192,6 +207,7 @@ class Writer:
         spare.words[STATE] = ACTIVE
         self._active, self._bytes, self._words = spare, spare.bytes, spare.words
         self._position, self._end = HEADER_BYTES, spare.size
+        self._active_sequence = spare.sequence
         return True
 
     def _seal(self) -> None:
@@ -261,22 +277,6 @@ class Writer:
             if self._spare is not None:
                 self._spare.discard()
                 self._spare = None
-
-
-class Usage(NamedTuple):
-    """What the spool takes on disk."""
-
-    segments: int
-    bytes: int
-
-
-def usage(directory: str | os.PathLike[str]) -> Usage:
-    """Segments and bytes on disk now, spares included."""
-    sizes = []
-    for name in segment_names(Path(directory)):
-        with contextlib.suppress(FileNotFoundError):
-            sizes.append(os.stat(Path(directory) / name).st_size)
-    return Usage(len(sizes), sum(sizes))
 
 
 class Reader:
@@ -381,98 +381,3 @@ def read(
         start: offset to begin at, by segment name.
     """
     return Reader(Path(directory), follow, since, start or {})
-
-
-class Cleaned(NamedTuple):
-    """What a janitor run deleted."""
-
-    segments: int
-    records: int
-
-
-def janitor(directory: str | os.PathLike[str], cap_bytes: int, keep: Collection[str] = ()) -> Cleaned:
-    """Bring the spool under its cap by deleting the oldest segments nobody writes; their records are counted first.
-
-    Also gives back the unused space of segments left by a dead worker, and its spare and half-made files. Segments
-    named in ``keep`` and those locked by a living writer stay, even above the cap.
-    """
-    root = Path(directory)
-    closed = [segment for name in segment_names(root) if name not in keep and (segment := _tidy(root / name))]
-    _remove_drafts(root)
-    excess = usage(root).bytes - cap_bytes
-    segments = records = 0
-    for segment in sorted(closed, key=lambda item: (item.opened_us, item.name)):
-        if excess <= 0:
-            break
-        with contextlib.suppress(OSError):
-            held = _count(segment.path)
-            segment.path.unlink()
-            segments, records = segments + 1, records + held
-            excess -= segment.size
-    return Cleaned(segments, records)
-
-
-def _tidy(path: Path) -> Segment | None:
-    """A segment no one writes, trimmed to what it holds; None for one that is live, or held nothing and is gone."""
-    try:
-        segment = describe(path)
-        if segment.live:
-            return None
-        if segment.state == SPARE:
-            path.unlink()
-            return None
-        return _finish(segment) if segment.state == ACTIVE else segment
-    except SpoolError:
-        unreadable = _unreadable(path)
-        return None if unreadable is None or unreadable.live else unreadable
-    except OSError:
-        # Gone meanwhile, a link, or a disk that refuses: the next run looks again.
-        return None
-
-
-def _unreadable(path: Path) -> Segment | None:
-    """A file under a segment's name that is none: the cap holds for it too, its age taken from the name."""
-    lane, generation, sequence = (int(part) for part in path.stem.split("-"))
-    with contextlib.suppress(OSError), open_segment(path) as fd:
-        live, size = is_locked(fd), os.fstat(fd).st_size
-        return Segment(path.name, path, lane, generation, sequence, generation, SEALED, size, live)
-    return None
-
-
-def _finish(segment: Segment) -> Segment | None:
-    """Seal the segment of a dead writer and give its unused end back; a damaged one keeps its length.
-
-    None when it held no record and is gone.
-    """
-    used = HEADER_BYTES
-    try:
-        for offset, payload in frames(segment.path):
-            used = after_frame(offset, payload)
-    except SpoolError:
-        used = segment.size
-    if used == HEADER_BYTES:
-        segment.path.unlink()
-        return None
-    fd = os.open(segment.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        mark_sealed(fd)
-        os.ftruncate(fd, used)
-    finally:
-        os.close(fd)
-    return segment._replace(size=used, state=SEALED)
-
-
-def _count(path: Path) -> int:
-    counted = 0
-    with contextlib.suppress(SpoolError):
-        for _ in frames(path):
-            counted += 1
-    return counted
-
-
-def _remove_drafts(directory: Path) -> None:
-    for path in directory.glob("*.seg.tmp"):
-        with contextlib.suppress(OSError), open_segment(path) as fd:
-            old = time.time() - os.fstat(fd).st_mtime > 60
-            if old and not is_locked(fd):
-                path.unlink()

@@ -22,7 +22,7 @@ NONE = "none"
 """Label value of the series for calls refused before a target was chosen."""
 
 _TARGET_LABELS = ("model", "provider", "target")
-_LEVELS = ("gateway", "tenant", "team", "key", "model")
+_LEVELS = ("gateway", "tenant", "team", "key", "model", "target")
 _NANO, _MICRO = 1_000_000_000, 1_000_000
 
 
@@ -65,6 +65,17 @@ CATALOGUE: tuple[Metric, ...] = (
         ("level",),
         tuple((level,) for level in _LEVELS),
     ),
+    Metric(
+        "fastgw_token_overshoot_total", "counter", "Tokens by which calls went beyond a limit."
+    ),
+    Metric(
+        "fastgw_budget_overshoot_dollars_total",
+        "counter",
+        "US dollars by which calls went beyond a budget.",
+        unit=_NANO,
+    ),
+    Metric("fastgw_soft_budget_exceeded_total", "counter", "Calls that met a soft budget used up."),
+    Metric("fastgw_calls_reaped_total", "counter", "Calls whose worker died, settled and recorded by the node."),
     Metric("fastgw_records_written_total", "counter", "Records appended to the spool."),
     Metric("fastgw_records_shed_total", "counter", "Records lost: no spool segment was ready, or too large."),
     Metric(
@@ -87,6 +98,9 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "fastgw_upstream_connections", "gauge", "Upstream connections open now.", ("state",), (("idle",), ("busy",))
     ),
+    Metric("fastgw_recorder_behind_seconds", "gauge", "Since the recorder had last taken every record; 0 below 3."),
+    Metric("fastgw_recorder_records", "gauge", "Records the recorder ever took from the spool into the exports."),
+    Metric("fastgw_recorder_damaged_segments", "gauge", "Segments whose rest the recorder skipped: a broken frame."),
     Metric("fastgw_spool_bytes", "gauge", "Disk taken by the record spool."),
     Metric("fastgw_spool_segments", "gauge", "Files in the record spool."),
 )
@@ -191,6 +205,11 @@ class ProcessHandles(_Places, frozen=True, gc=False):
     refusals_team: int
     refusals_key: int
     refusals_model: int
+    refusals_target: int
+    overshoot_tokens: int
+    overshoot_nano: int
+    soft_exceeded: int
+    calls_reaped: int
     records_written: int
     records_shed: int
     records_dropped: int
@@ -212,6 +231,10 @@ _PROCESS_SERIES: dict[str, str] = {
     "queue_refused": "fastgw_upstream_queue_refused_total",
     "credential_failures": "fastgw_credential_failures_total",
     **{f"refusals_{level}": series_name("fastgw_limit_refusals_total", level) for level in _LEVELS},
+    "overshoot_tokens": "fastgw_token_overshoot_total",
+    "overshoot_nano": "fastgw_budget_overshoot_dollars_total",
+    "soft_exceeded": "fastgw_soft_budget_exceeded_total",
+    "calls_reaped": "fastgw_calls_reaped_total",
     "records_written": "fastgw_records_written_total",
     "records_shed": "fastgw_records_shed_total",
     "records_dropped": "fastgw_records_dropped_total",

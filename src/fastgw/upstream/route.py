@@ -55,6 +55,7 @@ class Way:
         "prices",
         "priority",
         "provider",
+        "rules",
         "secret",
         "signer",
         "stream_heads",
@@ -77,6 +78,7 @@ class Way:
         self.kind = upstream.kind
         self.model = target.model
         self.weight = target.weight
+        self.rules = target.rules
         self.priority = target.priority
         self.price: Price | None = target.price
         self.prices = prices

@@ -105,5 +105,6 @@ def _options(context: Context, *, demo: bool) -> Options:
         log_level=log.level,
         segment_bytes=max(65536, segment // 4096 * 4096),
         spool_cap=size("records.spool_cap", records.spool_cap),
+        records_keep_days=context.attempt("records.keep", units.days, records.keep, default=1),
         demo=demo,
     )

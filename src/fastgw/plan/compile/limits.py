@@ -15,6 +15,15 @@ SECONDS = {"s": 1, "min": 60}
 """The periods that are rates, and their seconds; longer ones are windows of the calendar."""
 
 PERIODS = ("s", "min", "hour", "day", "month", "total")
+KINDS = {
+    ("rate", "s"): shared.RATE,
+    ("rate", "min"): shared.RATE,
+    ("window", "hour"): shared.HOUR,
+    ("window", "day"): shared.DAY,
+    ("window", "month"): shared.MONTH,
+    ("window", "total"): shared.TOTAL,
+    ("concurrent", ""): shared.CONCURRENT,
+}
 _quota = lru_cache(4096)(units.quota)
 _money = lru_cache(4096)(units.money)
 
@@ -99,7 +108,9 @@ def _placed(context: Context, level: str, owner: str, rule: Rule, path: str) -> 
     soft = "soft-" if rule.soft else ""
     slot = -1
     try:
-        slot = context.table.slot(slot_id(level, owner, soft + rule.kind, rule.unit, rule.per))
+        slot = context.table.slot(
+            slot_id(level, owner, soft + rule.kind, rule.unit, rule.per), KINDS[rule.kind, rule.per]
+        )
     except shared.TableError as error:
         context.errors.append(f"{path}: no room for another limit: {error}")
     # By position: this runs for every limit of every key.
