@@ -3,7 +3,7 @@
 #
 #   make run     start a gateway on 127.0.0.1:4000        make test   all tests, then the pure-Python twins
 #   make lint    style, types, house rules                make fmt    format and mend what can be mended
-#   make check   lint, AddressSanitizer, speed gates      make bench  measure against nginx and HAProxy
+#   make check   lint, ASan, conformance, speed gates     make bench  measure against nginx and HAProxy
 #   make soak    look for new failing examples (SEED=n), by hand
 #   make clean   remove what was built
 VENV  ?= .venv
@@ -20,7 +20,7 @@ ASAN  := build/asan-lib
 READY := $(if $(wildcard $(VENV)/.dev),$(VENV)/.native,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt check bench bench-gate soak clean asan native
+.PHONY: run test lint fmt check conformance bench bench-gate soak clean asan native
 
 run: $(READY)
 	@$(BIN)/python tools/native.py
@@ -43,7 +43,11 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: lint asan bench-gate
+check: lint asan conformance bench-gate
+
+# Real clients of four dialects and three frameworks against providers of four; docs/conformance.md must say what they saw.
+conformance: $(VENV)/.build-tools $(VENV)/.native
+	JOBS=$(JOBS) $(BIN)/python tools/conformance.py --check
 
 # The sanitized modules live in a tree of their own, never beside the plain ones. The tree is made anew each time so
 # that a file since deleted cannot serve. PYTHONMALLOC=malloc: pymalloc's arenas would hide small overruns.

@@ -29,7 +29,7 @@ from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.keystore import KeyStore, KeyStoreError
 from fastgw.plan.sources import Sources
 from fastgw.providers import list_providers, show_provider
-from fastgw.recorder import read
+from fastgw.recorder import read, verify
 from fastgw.state.secrets import SecretFileError, read_secret
 from fastgw.telemetry.metrics import SeriesRegistry
 
@@ -287,6 +287,23 @@ def records_tail(count: int, follow: bool, data_dir: str) -> None:
 def records_export(since: str | None, until: str | None, data_dir: str) -> None:
     """All records of a span of time, in the order of their beginning."""
     _print_lines(read.export(data_dir, _micros(since, 0), _micros(until, FOREVER_US), _report))
+
+
+@records.command("verify")
+@data_dir_option
+def records_verify(data_dir: str) -> None:
+    """Add up exports and spool, and compare with what the gateway counted; exits with 1 when they differ."""
+    try:
+        verdict = verify.verify(data_dir)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    for line in verify.table_lines(verdict.rows):
+        click.echo(line)
+    for problem in verdict.problems:
+        _report(problem)
+    for difference in verdict.differences:
+        click.echo(f"differs: {difference}")
+    sys.exit(1 if verdict.differences or verdict.problems else 0)
 
 
 @main.command("log-level")

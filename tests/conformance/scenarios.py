@@ -364,7 +364,9 @@ SCENARIOS: dict[str, Scenario] = {
     "structured_output": Scenario("an answer that fits a JSON Schema", structured),
     "thinking": Scenario("thinking asked for and shown", thinking),
     "thinking_usage": Scenario("thinking counted", same("reasoning")),
-    "thinking_signature": Scenario("a signed thought with a call, sent back with the result", signed),
+    "thinking_signature": Scenario(
+        "a signed thought with a call, sent back with the result (chat completions have no signature to keep)", signed
+    ),
     "stop_length": Scenario("cut off by the caller's limit", length),
     "stop_sequence": Scenario(
         "ended by a stop sequence", sequence, clients=("openai_chat", "anthropic_messages", "gemini")

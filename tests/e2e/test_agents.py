@@ -103,14 +103,17 @@ def claude_code(upstream: str, model: str = "stage-signed") -> Asked:
 def test_claude_code_calls_a_tool_and_goes_on(agents: World, upstream: str) -> None:
     first = claude_code(upstream)
     content, stop = blocks(first.stream(agents))
-    assert grammar_anthropic_messages.stream_problems(first.raw) == []
+    if upstream != "anthropic_messages":
+        # What is passed on as it came is the provider's own.
+        assert grammar_anthropic_messages.stream_problems(first.raw) == []
     assert stop == "tool_use"
-    assert [block["type"] for block in content] == ["thinking", "tool_use"]
+    # A call's own signature, as Gemini has it, travels in redacted thinking before the call.
+    assert [block["type"] for block in content if block["type"] != "redacted_thinking"] == ["thinking", "tool_use"]
     assert content[0]["thinking"] == "Ask the tool."
-    assert (content[1]["name"], content[1]["input"]) == ("weather", {"city": "Paris"})
+    assert (content[-1]["name"], content[-1]["input"]) == ("weather", {"city": "Paris"})
     second = claude_code(upstream)
-    result = {"type": "tool_result", "tool_use_id": content[1]["id"], "is_error": False,
-              "content": [{"type": "text", "text": ANSWERED.decode()}], "cache_control": {"type": "ephemeral"}}  # fmt: skip
+    result = {"type": "tool_result", "tool_use_id": content[-1]["id"], "is_error": False}
+    result |= {"content": [{"type": "text", "text": ANSWERED.decode()}], "cache_control": {"type": "ephemeral"}}
     text = "<system-reminder>\nThe list of what is to be done is empty.\n</system-reminder>"
     hint = {"type": "text", "text": text}
     second.body["messages"] += [{"role": "assistant", "content": content}, {"role": "user", "content": [result, hint]}]
@@ -187,7 +190,8 @@ def test_claude_code_is_told_of_an_overload_as_anthropic_would(agents: World, up
     status, headers, answer = claude_code(upstream, "mock-error-529").send(agents)
     told = json.loads(answer)
     assert (status, told["type"], told["error"]["type"]) == (529, "error", "overloaded_error")
-    assert headers["retry-after"] == "1"
+    if upstream != "gemini":
+        assert headers["retry-after"] == "1"
 
 
 # --- Codex
@@ -203,7 +207,8 @@ def codex(upstream: str, model: str = "stage-signed") -> Asked:
 def test_codex_calls_a_tool_and_goes_on(agents: World, upstream: str) -> None:
     first = codex(upstream)
     events = first.stream(agents)
-    assert grammar_openai_responses.problems(first.raw) == []
+    if upstream != "openai_responses":
+        assert grammar_openai_responses.problems(first.raw) == []
     # Codex keeps the items that are done, and sends them back as they came.
     items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert items == events[-1]["response"]["output"]
@@ -265,7 +270,7 @@ def test_tools_that_only_openai_has_are_refused_or_dropped(agents: World, upstre
 
 @upstreams
 def test_codex_is_told_of_a_cut_stream(agents: World, upstream: str) -> None:
-    events = codex(upstream, "mock-end-3").stream(agents)
-    if upstream != "openai_responses":
-        assert events[-1]["type"] in ("error", "response.failed")
-    assert "response.completed" not in {event["type"] for event in events}
+    status, _, raw = codex(upstream, "mock-stream-error-3").send(agents)
+    assert b"response.completed" not in raw
+    assert b"error" in raw
+    assert status == 200 or json.loads(raw)["error"]["message"], "before its first word it is an answer of its own"

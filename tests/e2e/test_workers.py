@@ -107,9 +107,14 @@ async def assert_records(gateway: Node, samples: list[Sample]) -> None:
     async with asyncio.timeout(10):
         while not good <= {row["label"] for row in gateway.records()}:
             await asyncio.sleep(0.05)
-    labels = [row["label"] for row in gateway.records()]
+    rows = gateway.records()
+    labels = [row["label"] for row in rows if row["error"] != "worker_died"]
     assert len(labels) == len(set(labels))
     assert set(labels) <= {sample.label for sample in samples}
+    # Whose worker died before it wrote the record has one all the same, without the label, which died with it.
+    died = [row for row in rows if row["error"] == "worker_died"]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert len(died) <= sum(not sample.good for sample in samples)
 
 
 async def test_workers_end_with_their_supervisor(tmp_path: Path, spare: Callable[..., Mock]) -> None:

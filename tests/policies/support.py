@@ -41,7 +41,7 @@ def plan_of(keys=(), models=(), rules=(), wildcards=()):
 
 
 def env_of(plan, table=None, now=1000.0, book=None):
-    return Env(Routes(plan), table, book, lambda: now)
+    return Env(Routes(plan), table or SimpleNamespace(flag=lambda slot: 0), book, lambda: now)
 
 
 def call_of(key=None, model="", now_ns=10**15):

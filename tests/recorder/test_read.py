@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastgw.recorder.offsets import records_dir
 from fastgw.recorder.read import export, tail
+from fastgw.recorder.recorder import recorded
 from fastgw.state.segment import segment_names
 from fastgw.state.spool import Writer, janitor, spool_dir, usage
 from fastgw.telemetry.record import Record, encode
+from tests.recorder.support import take_all
 
 PAGE = 4096
 
@@ -150,3 +153,40 @@ def test_what_cannot_be_read_is_reported_and_the_rest_told(tmp_path, lanes):
         assert any("not a record" in text for text in told)
         assert any("version 99" in text for text in told)
         assert any("checksum" in text and path.name in text for text in told)
+
+
+def test_exports_and_spool_are_read_together_each_record_once(tmp_path, lanes):
+    for n in range(200):
+        put(lanes[n % 3], n, 1000 - n)
+    take_all(tmp_path).close()
+    for n in range(200, 400):
+        put(lanes[n % 3], n, 1000 - n)
+    assert ids(export(tmp_path)) == [str(n) for n in reversed(range(400))]
+    assert ids(export(tmp_path, 650, 850)) == [str(n) for n in reversed(range(151, 351))]
+    assert sorted(ids(tail(tmp_path, 1000)), key=int) == [str(n) for n in range(400)]
+    assert sorted(map(int, ids(tail(tmp_path, 300)))) == list(range(300))
+    assert ids(tail(tmp_path, 0)) == []
+    janitor(spool_dir(tmp_path), 1 << 30, settled=[name for name, at in recorded(tmp_path).segments.items() if at.done])
+    assert ids(export(tmp_path)) == [str(n) for n in reversed(range(400))]
+
+
+def test_follow_goes_on_behind_what_was_recorded(tmp_path, lanes):
+    for n in range(200):
+        put(lanes[n % 2], n)
+    take_all(tmp_path).close()
+    put(lanes[0], 200)
+    lines = tail(tmp_path, 3, follow=True)
+    assert ids(itertools.islice(lines, 3)) == ["198", "199", "200"]
+    put(lanes[1], 201)
+    assert ids(itertools.islice(lines, 1)) == ["201"]
+    put(lanes[0], 202)
+    assert ids(itertools.islice(lines, 1)) == ["202"]
+
+
+def test_a_commit_that_cannot_be_read_is_told_and_the_spool_read(tmp_path, lanes):
+    put(lanes[0], 1)
+    take_all(tmp_path).close()
+    (records_dir(tmp_path) / "offsets.json").write_bytes(b"{")
+    told = []
+    assert ids(export(tmp_path, report=told.append)) == ["1"]
+    assert ["damaged" in text for text in told] == [True]

@@ -45,6 +45,10 @@ class Publisher:
             self._registry = load_registry(self._series, self._table)
         return self._registry
 
+    def series(self) -> dict[str, int]:
+        """The places of all metric series, as the plan in force has them."""
+        return self.registry.series if self.plan is None else self.plan.series
+
     def recall(self) -> None:
         """Learn from the files of an earlier run which revision was the last, and what it said."""
         self._plans.mkdir(mode=0o700, exist_ok=True)

@@ -23,6 +23,7 @@ from fastgw.node.housekeeping import Housekeeper
 from fastgw.node.listeners import beyond_loopback, bind_tcp, bind_unix, close_all, describe
 from fastgw.node.options import ServeOptions
 from fastgw.node.publish import Publisher
+from fastgw.node.reaper import Reaper
 from fastgw.node.status import LOOK_S, Recorder, Reporter, Spool, Status, Worker
 from fastgw.node.watch import Watcher
 from fastgw.plan.compile import ConfigErrors, Sources, watched
@@ -34,6 +35,7 @@ from fastgw.telemetry.log import LEVELS, Log
 from fastgw.telemetry.metrics import ProcessHandles
 
 JANITOR_S = 2.0
+REAP_S = 1.0
 RECORDER_S = 10.0
 BEHIND_S = 3.0
 MODULES = {
@@ -122,10 +124,18 @@ class Node:
         if self._ending.is_set():
             return False
         self._lane = self._table.claim_lane(time.monotonic_ns())
+        self._reaper = Reaper(self._table, self._lane, self._data_dir, self._publisher.series, self.log)
+        await asyncio.to_thread(self._reaper.reap)
         self._reporter = Reporter(self._data_dir)
         raise_descriptor_limit()
         self._start_children(count)
-        for work in (self._watcher.run(), self._reload_on_change(sources), self._keep_house(), self._report()):
+        for work in (
+            self._watcher.run(),
+            self._reload_on_change(sources),
+            self._keep_house(),
+            self._reap_dead(),
+            self._report(),
+        ):
             self._task(work)
         return True
 
@@ -170,6 +180,9 @@ class Node:
             await asyncio.to_thread(self._publisher.publish)
         except ConfigErrors as errors:
             nothing = any(line.startswith("(nothing to serve)") for line in errors.errors)
+            if self._publisher.plan is not None and not nothing and not self._demo:
+                self._serve_last_good(errors.errors)
+                return
             raise StartError(NOTHING_TO_SERVE if nothing else INVALID_CONFIG, *errors.errors) from errors
         except (SecretFileError, shared.TableError) as error:
             raise StartError(DATA_DIR, str(error)) from error
@@ -178,6 +191,12 @@ class Node:
         plan = self._publisher.plan
         if plan is not None and not plan.models and not plan.wildcards:
             raise StartError(NOTHING_TO_SERVE, "(nothing to serve): the config names no models")
+
+    def _serve_last_good(self, errors: list[str]) -> None:
+        """A node that ran is started again with a config that is wrong: it serves as it did, and says so."""
+        self._config_error = errors
+        revision = self._publisher.revision
+        self.log.error("config_refused", revision_in_force=revision, errors=errors[:20], serving="the last good plan")
 
     def _start_children(self, count: int) -> None:
         if self._demo:
@@ -334,6 +353,15 @@ class Node:
                 self.log.error("spool_janitor_failed", error=self._spool.problem)
             await asyncio.sleep(JANITOR_S)
 
+    async def _reap_dead(self) -> None:
+        """What dead workers left, within a second or so: what they held is held from nobody for longer."""
+        while True:
+            await asyncio.sleep(REAP_S)
+            try:
+                await asyncio.to_thread(self._reaper.reap)
+            except (shared.TableError, OSError) as error:
+                self.log.error("reaping_failed", error=error)
+
     def _note_dropped(self, records: int) -> None:
         if records:
             self._spool.dropped += records
@@ -402,6 +430,7 @@ class Node:
     def _release(self) -> None:
         if self._workers:
             self._reporter.remove()
+            self._reaper.close()
             self._lane.close()
         if self._data is not None:
             self._data.release()

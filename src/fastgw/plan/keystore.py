@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from fastgw._core import table
 from fastgw.plan.compile import check_stored
 from fastgw.plan.config import Limits, StoredKey
 from fastgw.plan.sources import STORED_KEYS
-from fastgw.policies.keys import digest
+from fastgw.policies.keys import digest, flag_id
 from fastgw.state.secrets import ensure_pepper, new_key, read_secret
+from fastgw.state.table import open_table
 
 SHOWN = 8
 
@@ -64,12 +66,30 @@ class KeyStore:
         return secret
 
     def revoke(self, name: str) -> None:
-        """Block a key for good; its row stays, so that its name in records keeps its meaning. Raises KeyStoreError."""
+        """Block a key for good; its row stays, so that its name in records keeps its meaning. Raises KeyStoreError.
+
+        The workers of a running node refuse it from this moment on, whatever plan they serve by.
+        """
         with self._locked():
             rows = self.rows()
-            if not any(row.name == name for row in rows):
+            found = next((row for row in rows if row.name == name), None)
+            if found is None:
                 raise KeyStoreError(f"there is no stored key called {name!r}; `fastgw keys list` shows all")
             self._write([msgspec.structs.replace(row, blocked=True) if row.name == name else row for row in rows])
+            self._block(bytes.fromhex(found.hash))
+
+    def _block(self, hashed: bytes) -> None:
+        """Set the key's flag in the shared table, where there is one yet."""
+        try:
+            shared = open_table(self.directory, create=False)
+        except (table.TableError, OSError):
+            return  # no node has run here: the first one will read the row
+        try:
+            slot = shared.find(flag_id(hashed))
+            if slot >= 0:
+                shared.set_flag(slot, 1)
+        finally:
+            shared.close()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

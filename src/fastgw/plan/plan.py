@@ -172,7 +172,8 @@ class Key(Struct, frozen=True, array_like=True):
 
     `models` None: every model. `patterns` are the prefixes of names given as `prefix*`. `aliases` are names that mean
     another for this key, `default_model` is meant where a request names none. `pass_through`: it may use what is kept
-    at vendors (files, batches, ...), which all such keys share.
+    at vendors (files, batches, ...), which all such keys share. `flag` is the slot of the shared table where a stored
+    key is blocked for all workers at once, -1 for others.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Key(Struct, frozen=True, array_like=True):
     aliases: dict[str, str] = {}
     default_model: str = ""
     pass_through: bool = False
+    flag: int = -1
 
 
 class Keys:

@@ -7,6 +7,7 @@ from fastgw.call import Call
 from fastgw.errors import GatewayError
 from fastgw.plan.plan import Plan
 from fastgw.policies.base import Env, Policy
+from fastgw.state.table import slot_id
 
 UNKNOWN = "Incorrect API key provided. Send a key of this gateway as `Authorization: Bearer <key>`."
 MISSING = "You didn't provide an API key. Send a key of this gateway as `Authorization: Bearer <key>`."
@@ -17,9 +18,14 @@ def digest(secret: bytes, pepper: bytes) -> bytes:
     return hashlib.blake2b(secret, key=pepper, digest_size=32).digest()
 
 
+def flag_id(hashed: bytes) -> bytes:
+    """Under which name the shared table keeps whether the key with this digest is blocked."""
+    return slot_id("key", hashed.hex(), "flags", "", "")
+
+
 def build(plan: Plan, env: Env) -> Policy:
     """Sets `call.key`; refuses missing, unknown, blocked and expired keys with a 401."""
-    pepper, clock, find = plan.pepper, env.clock, plan.keys.find
+    pepper, clock, find, flag = plan.pepper, env.clock, plan.keys.find, env.table.flag
 
     def head(call: Call, scan: headers.Scan) -> None:
         secret = scan.key
@@ -29,7 +35,7 @@ def build(plan: Plan, env: Env) -> Policy:
         if key is None:
             raise GatewayError("invalid_api_key", UNKNOWN)
         call.key = key
-        if key.blocked:
+        if key.blocked or (key.flag >= 0 and flag(key.flag)):
             raise GatewayError("key_blocked", f"The key {key.name!r} is blocked. Ask whoever runs this gateway.")
         if key.expires is not None and clock() >= key.expires:
             raise GatewayError("key_expired", f"The key {key.name!r} has expired. Ask for a new one.")

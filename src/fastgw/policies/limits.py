@@ -162,7 +162,9 @@ class Limiter:
 
     def _take(self, call: Call, limits: Side, nano: int) -> None:
         rules = limits.rules
-        tokens = sum(self._reserved(call)) if limits.tokens else 0
+        if limits.tokens or limits.money:
+            self._reserved(call)
+        tokens = sum(call.reserved or ())
         taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, windows(int(call.epoch_s)))
         if taken[0] >= 0:
             rule = rules[taken[0]]

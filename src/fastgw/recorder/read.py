@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 from fastgw.recorder import exports
 from fastgw.recorder.offsets import State, StateError, records_dir
-from fastgw.recorder.recorder import recorded
+from fastgw.recorder.recorder import BATCH, recorded
 from fastgw.state import segment, spool
 from fastgw.telemetry.record import Record, RecordError, decode, to_json_line
 
 Report = Callable[[str], None]
+
+UNSORTED = 2 * BATCH
+"""Lines of an export within which those written last may stand before others: the recorder goes lane by lane."""
 
 _FOREVER = 1 << 63
 
@@ -73,11 +76,13 @@ def _last_exported(directory: Path, state: State, n: int, report: Report) -> Ite
     The last two days always, since a long call is in the file of the day it began; older ones for want of lines.
     """
     found = 0
+    if not n:
+        return
     for days, name in enumerate(sorted(state.exports, reverse=True)):
         if found >= n and days >= 2:
             return
         try:
-            for line in exports.last_lines(directory / name, state.exports[name].size, n):
+            for line in exports.last_lines(directory / name, state.exports[name].size, n + UNSORTED):
                 parsed = exports.read_line(line)
                 found += 1
                 yield parsed.ts_us + int(parsed.total_ms * 1000), line

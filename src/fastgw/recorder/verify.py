@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 from fastgw._core import table as shared
@@ -13,6 +14,7 @@ from fastgw.telemetry.metrics import ProcessHandles, RegistryError, SeriesRegist
 
 SERIES = "series.json"
 TRIES = 5
+UNITS = ("records", "input tokens", "output tokens", "nano-dollars")
 
 Figures = tuple[int, int, int, int]
 
@@ -42,7 +44,7 @@ def verify(data_dir: str | PathLike[str]) -> Verdict:
         TableError: the shared table cannot be used.
         OSError: the recorder's file or the table cannot be read.
     """
-    table = open_table(data_dir, create=False)
+    table = open_table(Path(data_dir), create=False)
     try:
         for _ in range(TRIES - 1):
             verdict = _verify(data_dir, table.totals, lambda: dropped_records(data_dir, table))
@@ -56,8 +58,7 @@ def verify(data_dir: str | PathLike[str]) -> Verdict:
 def dropped_records(data_dir: str | PathLike[str], table: shared.Table) -> int:
     """Records that were deleted unread to keep the spool under its cap."""
     try:
-        with open(f"{data_dir}/{SERIES}", "rb") as file:
-            registry = SeriesRegistry.load(file.read(), table.counters)
+        registry = SeriesRegistry.load((Path(data_dir) / SERIES).read_bytes(), table.counters)
     except (FileNotFoundError, RegistryError):
         return 0
     return registry.sums(table)[ProcessHandles.find(registry.series).records_dropped]
@@ -71,7 +72,8 @@ def _verify(data_dir: str | PathLike[str], counted: Callable[[], Figures], dropp
     for record in read.unread(data_dir, state, report=problems.append):
         waiting.add(record)
     after, lost = counted(), dropped()
-    found, differences = Sums(), []
+    found = Sums()
+    differences: list[str] = []
     for name, export in sorted(state.exports.items()):
         try:
             sums = exports.add_up(records_dir(data_dir) / name, export.size)
@@ -111,9 +113,7 @@ def _compare_counts(ours: Figures, before: Figures, after: Figures, dropped: int
         if not before[0] - dropped <= ours[0] <= after[0]:
             yield f"records: {ours[0]} found and {dropped} dropped, but the gateway counted {after[0]}"
         return
-    for name, mine, first, last in zip(
-        ("records", "input", "output", "nano-dollars"), ours, before, after, strict=True
-    ):
+    for name, mine, first, last in zip(UNITS, ours, before, after, strict=True):
         if not first <= mine <= last:
             yield f"{name}: {mine} found, but the gateway counted {last}: {last - mine:+d}"
 

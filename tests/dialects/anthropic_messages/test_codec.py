@@ -102,6 +102,26 @@ def test_counting_needs_no_max_tokens():
     assert (seen.max_tokens, seen.turns) == (None, [user("hi")])
 
 
+@pytest.mark.parametrize(
+    ("management", "asks"),
+    [
+        ({"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}, False),
+        ({"edits": []}, False),
+        ({"edits": [{"type": "clear_thinking_20251015"}]}, True),
+        ({"edits": [{"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns", "value": 1}}]}, True),
+        ({"edits": [{"type": "clear_tool_uses_20250919", "keep": "all"}]}, True),
+        ({"edits": [], "more": 1}, True),
+        ({"edits": None}, True),
+        (7, True),
+    ],
+    ids=str,
+)
+def test_management_of_the_context_that_changes_nothing_asks_for_nothing(management, asks):
+    got = read(context_management=management)
+    assert (set(got.extra), set(got.hints))[asks] == set()
+    assert json.loads(CODEC.write_request(got, hub.Target("m")))["context_management"] == management
+
+
 def test_raw_fields_are_read_for_what_they_are():
     seen = read(
         messages=[

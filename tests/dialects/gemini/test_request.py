@@ -81,6 +81,13 @@ def test_a_clients_request_in_both_spellings():
     assert set(got.extra) == {"safetySettings", "generationConfig.speechConfig"}
 
 
+@pytest.mark.parametrize("nothing", [[], None])
+def test_an_empty_list_is_no_field_at_all(nothing):
+    got = read(user({"text": "hi"}), safetySettings=nothing, generationConfig={"responseModalities": nothing})
+    assert not got.extra
+    assert not got.hints
+
+
 def test_a_clients_request_goes_back_to_where_it_came_from():
     got = CODEC.read_request((FIXTURES / "request.client.json").read_bytes(), model="m")
     body, _ = write(got, "json_schema")

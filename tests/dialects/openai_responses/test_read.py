@@ -246,6 +246,11 @@ def test_tools():
     assert [tool.kind for tool in chat.server_tools] == ["function", "custom"]
 
 
+def test_the_usual_verbosity_asks_for_nothing():
+    chat = read(text={"verbosity": "medium"})
+    assert (chat.extra, chat.hints) == ({}, {"text.verbosity": Raw(b'"medium"')})
+
+
 def test_what_reasoning_and_text_have_beside_the_hub_is_extra_by_its_path():
     chat = read(reasoning={"effort": "high", "summary": "detailed", "mode": "pro"}, text={"verbosity": "low"})
     assert chat.reasoning == hub.Reasoning("high", show=True)

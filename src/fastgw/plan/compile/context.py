@@ -32,6 +32,14 @@ class Context:
             self.errors.append(f"{path}: {error}")
             return default
 
+    def slot(self, path: str, name: bytes, kind: int) -> int:
+        """The slot of this name in the shared table; -1 (and an error) when there is no room for it."""
+        try:
+            return self.table.slot(name, kind)
+        except shared.TableError as error:
+            self.errors.append(f"{path}: no room for another limit or key: {error}")
+            return -1
+
     def check_name(self, path: str, name: str) -> None:
         if not NAME.fullmatch(name):
             self.errors.append(f"{path}: {NAME_RULE}")

@@ -3,13 +3,14 @@
 import re
 from datetime import UTC, datetime
 
+from fastgw._core import table
 from fastgw.plan import config as written
 from fastgw.plan.compile.context import Context
 from fastgw.plan.compile.limits import rules
 from fastgw.plan.compile.names import Names
 from fastgw.plan.keyring import HeldKeys
 from fastgw.plan.plan import Key
-from fastgw.policies.keys import digest
+from fastgw.policies.keys import digest, flag_id
 
 MIN_SECRET, MAX_SECRET = 8, 512
 HASH = re.compile(r"[0-9A-Fa-f]{64}")
@@ -71,6 +72,7 @@ def _key(context: Context, path: str, one: written.Key | written.StoredKey, hash
         expires=expires,
         blocked=one.blocked,
         pass_through=one.pass_through,
+        flag=-1 if strict else context.slot(path, flag_id(hashed), table.FLAGS),
         prefix=one.prefix if isinstance(one, written.StoredKey) else "",
         aliases=names.aliases(context, f"{path}.aliases", one.aliases, strict=strict),
         default_model=names.default(context, f"{path}.default_model", one.default_model, one.aliases, strict=strict),

@@ -10,6 +10,9 @@ from fastgw.plan.compile.context import Context
 from fastgw.plan.plan import Rule
 from fastgw.state.table import compile_rate, slot_id
 
+MAX_LIMITS = 6
+"""A call can be charged 24 times, and four levels of limits may apply to it."""
+
 MAX_CONCURRENT = 1_000_000
 SECONDS = {"s": 1, "min": 60}
 """The periods that are rates, and their seconds; longer ones are windows of the calendar."""
@@ -47,6 +50,8 @@ def draft(one: written.Limits) -> tuple[list[Rule], list[str]]:
     made += _counted(one.tokens, "tokens", None, errors)
     made += _budgets(one.budget, "budget", errors)
     made += _budgets(one.soft_budget, "soft_budget", errors)
+    if len(made) > MAX_LIMITS:
+        errors.append(f": {len(made)} limits; one owner may have {MAX_LIMITS}")
     if one.burst is not None and not any(rule.unit == "requests" and rule.kind == "rate" for rule in made):
         errors.append(".burst: needs `requests` per s or min beside it")
     return made, errors
@@ -106,13 +111,8 @@ def _sorted(made: list[Rule], field: str, errors: list[str]) -> list[Rule]:
 
 def _placed(context: Context, level: str, owner: str, rule: Rule, path: str) -> Rule:
     soft = "soft-" if rule.soft else ""
-    slot = -1
-    try:
-        slot = context.table.slot(
-            slot_id(level, owner, soft + rule.kind, rule.unit, rule.per), KINDS[rule.kind, rule.per]
-        )
-    except shared.TableError as error:
-        context.errors.append(f"{path}: no room for another limit: {error}")
+    name = slot_id(level, owner, soft + rule.kind, rule.unit, rule.per)
+    slot = context.slot(path, name, KINDS[rule.kind, rule.per])
     # By position: this runs for every limit of every key.
     rate = (rule.burst, slot, rule.interval_ns, rule.tau_ns)
     return Rule(level, owner, rule.kind, rule.unit, rule.per, rule.limit, *rate, rule.soft)
