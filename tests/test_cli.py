@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and how it exits."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from fastgw import __version__, cli
 from fastgw.state.spool import Writer, spool_dir
+from fastgw.state.table import open_table
 from fastgw.telemetry import record
 from tests.plan.support import MODELS, PROVIDERS
 
@@ -246,6 +248,23 @@ def test_records_where_there_are_none():
     for command in ("export", "tail"):
         result = run("records", command, "--data-dir", "none")
         assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_verify_says_what_does_not_add_up(here):
+    Path("data").mkdir()
+    with contextlib.closing(open_table("data", create=True)):
+        result = run("records", "verify", "--data-dir", "data")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == [
+            "exports", "expired", "recorder", "spool,", "recorder", "gateway",
+        ]  # fmt: skip
+        spooled("data", 1, 2)
+        result = run("records", "verify", "--data-dir", "data")
+        assert result.exit_code == 1
+        assert "differs: records: 2 found, but the gateway counted 0" in result.stdout
+    result = run("records", "verify", "--data-dir", "none")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "cannot be opened" in result.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(here):

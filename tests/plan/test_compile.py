@@ -104,6 +104,7 @@ MISTAKES = [
     (PROVIDERS + "bounds: {headers: 0}", "bounds.headers: must be 1 to"),
     (PROVIDERS + "bounds: {heartbeat: x}", "bounds.heartbeat: 'x' is not a duration"),
     (PROVIDERS + "records: {spool_cap: 0}", "records.spool_cap: Expected `str`"),
+    (PROVIDERS + "records: {keep: 30h}", "records.keep: '30h' is not a number of days"),
     (PROVIDERS + "records: {segment: '0'}", "records.segment: '0' is not a size"),
     (PROVIDERS + "limits: {requests: 0/s}", "limits.requests: '0/s' is not a rate"),
 ]

@@ -21,6 +21,17 @@ def test_what_is_no_duration(text):
         units.duration(text)
 
 
+@pytest.mark.parametrize(("text", "count"), [("1d", 1), ("30d", 30), ("3650 d", 3650)])
+def test_days(text, count):
+    assert units.days(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "d", "0d", "-1d", "1.5d", "30", "30h", "3651d", "9" * 400 + "d"])
+def test_what_is_no_number_of_days(text):
+    with pytest.raises(ValueError, match="not a number of days"):
+        units.days(text)
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [

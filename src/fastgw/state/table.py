@@ -25,8 +25,14 @@ def slot_id(level: str, owner: str, kind: str, unit: str, period: str) -> bytes:
 
     Stable between releases and machines. Fields are length-prefixed, so that no two quintuples are written alike.
     """
-    fields = (field.encode() for field in (level, owner, kind, unit, period))
-    return blake2b(b"".join(len(field).to_bytes(4, "big") + field for field in fields), digest_size=16).digest()
+    name = _named(level) + _named(owner) + _named(kind) + _named(unit) + _named(period)
+    return blake2b(name, digest_size=16).digest()
+
+
+@lru_cache(1024)
+def _named(field: str) -> bytes:
+    encoded = field.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def open_table(data_dir: Path | str, *, create: bool) -> table.Table:

@@ -1,11 +1,12 @@
 """What the parts of one compilation share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fastgw._core import table as shared
 from fastgw.plan import catalogue
+from fastgw.plan.plan import Rule
 from fastgw.plan.sources import Loaded
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class Context:
         self.pepper = pepper
         self.table = table
         self.errors: list[str] = []
+        self.drafts: dict[bytes, tuple[list[Rule], list[str]]] = {}
         self.catalogue = self.attempt("catalogue", catalogue.book, loaded.catalogue, default=catalogue.shipped())
 
     def attempt(self, path: str, convert: Callable[..., T], *values: object, default: T) -> T:
@@ -32,13 +34,13 @@ class Context:
             self.errors.append(f"{path}: {error}")
             return default
 
-    def slot(self, path: str, name: bytes, kind: int) -> int:
-        """The slot of this name in the shared table; -1 (and an error) when there is no room for it."""
+    def slots(self, path: str, ids: bytes, kinds: bytes) -> Sequence[int]:
+        """The slots of these names (16 bytes each) in the shared table; -1 (and an error) when there is no room."""
         try:
-            return self.table.slot(name, kind)
+            return self.table.slots_of(ids, kinds)
         except shared.TableError as error:
             self.errors.append(f"{path}: no room for another limit or key: {error}")
-            return -1
+            return [-1] * len(kinds)
 
     def check_name(self, path: str, name: str) -> None:
         if not NAME.fullmatch(name):

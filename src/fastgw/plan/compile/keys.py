@@ -12,6 +12,7 @@ from fastgw.plan.keyring import HeldKeys
 from fastgw.plan.plan import Key
 from fastgw.policies.keys import digest, flag_id
 
+FLAGS = bytes([table.FLAGS])
 MIN_SECRET, MAX_SECRET = 8, 512
 HASH = re.compile(r"[0-9A-Fa-f]{64}")
 SECRET = re.compile(rf"[!-~]{{{MIN_SECRET},{MAX_SECRET}}}")
@@ -72,7 +73,7 @@ def _key(context: Context, path: str, one: written.Key | written.StoredKey, hash
         expires=expires,
         blocked=one.blocked,
         pass_through=one.pass_through,
-        flag=-1 if strict else context.slot(path, flag_id(hashed), table.FLAGS),
+        flag=-1 if strict else context.slots(path, flag_id(hashed), FLAGS)[0],
         prefix=one.prefix if isinstance(one, written.StoredKey) else "",
         aliases=names.aliases(context, f"{path}.aliases", one.aliases, strict=strict),
         default_model=names.default(context, f"{path}.default_model", one.default_model, one.aliases, strict=strict),

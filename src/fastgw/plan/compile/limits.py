@@ -3,6 +3,8 @@
 from functools import lru_cache
 from math import ceil
 
+import msgspec
+
 from fastgw._core import table as shared
 from fastgw.plan import config as written
 from fastgw.plan import units
@@ -27,15 +29,25 @@ KINDS = {
     ("window", "total"): shared.TOTAL,
     ("concurrent", ""): shared.CONCURRENT,
 }
+NO_LIMITS = msgspec.msgpack.encode(written.Limits())
 _quota = lru_cache(4096)(units.quota)
 _money = lru_cache(4096)(units.money)
 
 
 def rules(context: Context, level: str, owner: str, one: written.Limits, path: str) -> tuple[Rule, ...]:
     """The rules of one owner with their slots, in the order in which they are asked; errors are noted under `path`."""
-    made, errors = draft(one)
+    # The same limits stand at thousands of keys.
+    written_as = msgspec.msgpack.encode(one)
+    if written_as == NO_LIMITS:
+        return ()
+    known = context.drafts.get(written_as)
+    if known is None:
+        known = context.drafts[written_as] = draft(one)
+    made, errors = known
     context.errors += [f"{path}{error}" for error in errors]
-    return tuple(_placed(context, level, owner, rule, path) for rule in made)
+    ids = b"".join([slot_id(level, owner, _kept_as(rule), rule.unit, rule.per) for rule in made])
+    slots = context.slots(path, ids, bytes([KINDS[rule.kind, rule.per] for rule in made]))
+    return tuple([_placed(level, owner, rule, slot) for rule, slot in zip(made, slots, strict=True)])
 
 
 def draft(one: written.Limits) -> tuple[list[Rule], list[str]]:
@@ -109,10 +121,11 @@ def _sorted(made: list[Rule], field: str, errors: list[str]) -> list[Rule]:
     return sorted(made, key=lambda rule: PERIODS.index(rule.per))
 
 
-def _placed(context: Context, level: str, owner: str, rule: Rule, path: str) -> Rule:
-    soft = "soft-" if rule.soft else ""
-    name = slot_id(level, owner, soft + rule.kind, rule.unit, rule.per)
-    slot = context.slot(path, name, KINDS[rule.kind, rule.per])
+def _kept_as(rule: Rule) -> str:
+    return f"soft-{rule.kind}" if rule.soft else rule.kind
+
+
+def _placed(level: str, owner: str, rule: Rule, slot: int) -> Rule:
     # By position: this runs for every limit of every key.
     rate = (rule.burst, slot, rule.interval_ns, rule.tau_ns)
     return Rule(level, owner, rule.kind, rule.unit, rule.per, rule.limit, *rate, rule.soft)
