@@ -71,7 +71,7 @@ class Meter:
         p50 = statistics.median(cost.load.p50_ms for cost in self.costs)
         failures = sum(cost.load.failures for cost in self.costs)
         text = f"{rate:,.0f}/s, p50 {p50:.2f} ms, {busy:.2f} cores"
-        text += f", supervisor and console {beside:.2f} us" if beside else ""
+        text += f", the node's other processes {beside:.2f} us" if beside else ""
         return text + (f", {failures} SOCKET FAILURES" if failures else "")
 
 

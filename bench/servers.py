@@ -86,7 +86,7 @@ class Server:
 
 
 class Fastgw(Server):
-    """A fastgw node: its workers count, supervisor and console are reported beside."""
+    """A fastgw node: its workers count, its other processes are reported beside."""
 
     def measured(self) -> list[int]:
         return [pid for pid in self.process.pids() if WORKER in cpu.command(pid)]

@@ -285,12 +285,14 @@ def test_a_frame_that_is_no_record_is_counted_and_passed_over(tmp_path):
     lane = writer(tmp_path)
     put(lane, 1)
     assert lane.append(b"\xc1 no record")
+    put(lane, 3, ts=1 << 62)
+    put(lane, 4, ts=-(1 << 62))
     put(lane, 2)
     problems: list[str] = []
     one = take_all(tmp_path, problems)
     assert exported(tmp_path) == ["1", "2"]
-    assert one.state.unreadable == 1
-    assert ["not a record" in text for text in problems] == [True]
+    assert (one.state.unreadable, one.state.totals.records) == (3, 2)
+    assert ["not a record" in text for text in problems] == [True, False, False]
     one.close()
     lane.close()
 

@@ -73,9 +73,9 @@ class Exports:
         self._created = False
 
     def add(self, record: Record) -> None:
-        """Take one record, and count it in the state."""
-        name = name_of(record.ts)
-        self._lines.setdefault(name, []).append(to_json_line(record))
+        """Take one record, and count it in the state. Raises ValueError, OverflowError for a ts no calendar has."""
+        name, line = name_of(record.ts), to_json_line(record)
+        self._lines.setdefault(name, []).append(line)
         export = self._state.exports.get(name)
         if export is None:
             export = self._state.exports[name] = Export()

@@ -155,11 +155,11 @@ class Recorder:
         self._taken += 1
         try:
             record = decode(payload)
-        except RecordError as error:
+            self._exports.add(record)
+        except (RecordError, ValueError, OverflowError) as error:
             self.state.unreadable += 1
             self._report(f"{name}: record at {offset}: {error}")
             return
-        self._exports.add(record)
         self.state.totals.add(record)
 
     def _move(self, name: str, offset: int, *, done: bool = False, damaged: bool = False) -> None:
