@@ -137,12 +137,13 @@ async def test_the_recorder_takes_all_before_the_node_ends_and_goes_on_after_a_r
 ) -> None:
     labels: list[str] = []
     for turn in range(2):
-        gateway = start_node(tmp_path, config(spare()), workers=2)
+        gateway = start_node(tmp_path, config(spare("--latency", "5")), workers=2)
         stop = asyncio.Event()
         running = asyncio.create_task(load(gateway, stop))
         await asyncio.sleep(0.6)
         stop.set()
         labels += await running
+        assert gateway.metrics()["fastgw_records_shed_total"] == 0
         assert gateway.stop() == 0, gateway.stderr()
         assert exported(gateway) == Counter(labels), turn
     assert Counter(row["label"] for row in gateway.records()) == Counter(labels)
@@ -164,7 +165,7 @@ async def test_the_recorder_takes_all_before_the_node_ends_and_goes_on_after_a_r
 async def test_with_the_node_killed_nothing_is_lost_either(tmp_path: Path, spare: Callable[..., Mock]) -> None:
     labels: list[str] = []
     for _ in range(3):
-        gateway = start_node(tmp_path, config(spare()), workers=2)
+        gateway = start_node(tmp_path, config(spare("--latency", "5")), workers=2)
         stop = asyncio.Event()
         running = asyncio.create_task(load(gateway, stop))
         await asyncio.sleep(0.5)
@@ -175,7 +176,7 @@ async def test_with_the_node_killed_nothing_is_lost_either(tmp_path: Path, spare
             os.kill(pid, signal.SIGKILL)
         gateway.process.wait()
     assert Counter(row["label"] for row in gateway.records()) == Counter(labels)
-    gateway = start_node(tmp_path, config(spare()), workers=2)
+    gateway = start_node(tmp_path, config(spare("--latency", "5")), workers=2)
     until(lambda: exported(gateway) == Counter(labels), 10.0, "the recorder to take what was left")
     assert fastgw(gateway, "records", "verify").returncode == 0
     assert gateway.stop() == 0

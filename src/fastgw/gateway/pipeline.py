@@ -257,6 +257,9 @@ class Pipeline:
         if call.reply is not None:
             call.reply.close()
         error = relay.interrupted(call.cause)
+        if call.sent and call.usage is None:
+            # What was asked may be on the provider's bill, whoever has left.
+            relay.account(call, dialect, None)
         last = relay.stream_error(call, dialect, error) if call.exchange.started else b""
         if last and error.kind != "client_closed":
             await call.exchange.send(last)
