@@ -114,11 +114,12 @@ class Worker:
         """What must not happen on the request path: ready the next spool segment, sync, count, show signs of life."""
         tick = 0
         while True:
+            # First of all, since a slow disk holds up the rest: without a next segment records are shed.
+            if len(self._writer.live) < 2:
+                await asyncio.to_thread(self._writer.prepare)
             if tick % TICKS_A_BEAT == 0:
                 self._beat()
                 await asyncio.to_thread(self._writer.sync)
-            if len(self._writer.live) < 2:
-                await asyncio.to_thread(self._writer.prepare)
             tick += 1
             await asyncio.sleep(TICK_S)
 
