@@ -4,7 +4,7 @@
 #   make run     start a gateway on 127.0.0.1:4000        make test   all tests, then the pure-Python twins
 #   make lint    style, types, house rules                make fmt    format and mend what can be mended
 #   make check   lint, ASan, conformance, speed gates     make bench  measure against nginx and HAProxy
-#   make soak    look for new failing examples (SEED=n), by hand
+#   make soak    look for new failing examples (SEED=n), kill 200 times (KILLS=n), by hand
 #   make clean   remove what was built
 VENV  ?= .venv
 TESTS ?= tests
@@ -71,7 +71,7 @@ bench: $(VENV)/.native
 
 # The same property tests with examples of their own: what `make test` leaves alone so that it fails for a reason.
 soak: $(VENV)/.build-tools $(VENV)/.native
-	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$${SEED:-random} $(TESTS)
+	HYPOTHESIS_PROFILE=random FASTGW_STRESS_KILLS=$${KILLS:-200} $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$${SEED:-random} $(TESTS)
 
 native: $(VENV)/.native
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastgw.state import spool
 from tests.support.gateway import Mock, Node, node, unique
 from tests.support.rawclient import RawReply, connect, post
 
@@ -110,7 +111,7 @@ async def counted(gateway: Node, accepted: int, refused: int) -> None:
 
 def both_workers_served(gateway: Node) -> bool:
     """Each worker writes into a series of spool files of its own: two lanes hold records."""
-    lanes = {path.name.partition("-")[0] for path in (gateway.data_dir / "spool").iterdir()}
+    lanes = {name.partition("-")[0] for name, _, _ in spool.read(spool.spool_dir(gateway.data_dir))}
     return len(lanes) == 2
 
 

@@ -65,9 +65,7 @@ CATALOGUE: tuple[Metric, ...] = (
         ("level",),
         tuple((level,) for level in _LEVELS),
     ),
-    Metric(
-        "fastgw_token_overshoot_total", "counter", "Tokens by which calls went beyond a limit."
-    ),
+    Metric("fastgw_token_overshoot_total", "counter", "Tokens by which calls went beyond a limit."),
     Metric(
         "fastgw_budget_overshoot_dollars_total",
         "counter",

@@ -9,7 +9,7 @@ import pytest
 
 from tests._core.table_twins import loaded
 
-KILLS = int(os.environ.get("FASTGW_STRESS_KILLS", "200"))
+KILLS = int(os.environ.get("FASTGW_STRESS_KILLS", "60"))
 
 
 @pytest.mark.skipif("FASTGW_ASAN_TREE" in os.environ, reason="hundreds of forks are too slow under AddressSanitizer")
