@@ -27,13 +27,14 @@ class Call(Struct, eq=False):
     others. `wishes` is what the request says of who should answer (`dialects.openrouter`), None when it says
     nothing. `content` is the body as it was read and `operation` its dialect's name. `entry` is the call's place
     among those in flight, -1 without one, `attempt_charge` the first charge of the attempt under way, `epoch_s` the
-    UTC second its limits are counted in, `reserved` the input and output tokens held back for it. `ratelimit` is
-    (limit, remaining, seconds until full) of the tightest limit of each unit, `soft` the soft budgets that it met
-    used up. `sent`: it may have reached an upstream. `chat` is the request in the hub's terms and `translation`
-    what translates the attempt under way, both None while client and provider speak the same dialect. `form` writes
-    a stream otherwise than as server-sent events, where the client asked for that. `dropped` names the fields of
-    the request that the vendor does not take. `pinned` is the one provider that may be asked, where another would
-    not know what the request goes on from, `quoted` the (provider's, client's) id of that.
+    UTC second its limits are counted in, `taken` the target whose limits were asked beforehand, `reserved` the
+    input and output tokens held back for it. `ratelimit` is (limit, remaining, seconds until full) of the tightest
+    limit of each unit, `soft` the soft budgets that it met used up. `sent`: it may have reached an upstream. `chat`
+    is the request in the hub's terms and `translation` what translates the attempt under way, both None while
+    client and provider speak the same dialect. `form` writes a stream otherwise than as server-sent events, where
+    the client asked for that. `dropped` names the fields of the request that the vendor does not take. `pinned` is
+    the one provider that may be asked, where another would not know what the request goes on from, `quoted` the
+    (provider's, client's) id of that.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Call(Struct, eq=False):
     epoch_s: float = 0.0
     entry: int = -1
     attempt_charge: int = 0
+    taken: Any = None
     reserved: tuple[int, int] | None = None
     ratelimit: dict[str, tuple[int, int, float]] = {}
     soft: tuple[Any, ...] = ()

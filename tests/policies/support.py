@@ -17,8 +17,12 @@ class Routes:
     """As much of `upstream.route.Routes` as policies use, without pools."""
 
     def __init__(self, plan):
-        self.exact = {name: SimpleNamespace(name=model.name, model=model) for name, model in plan.models.items()}
-        self.wildcards = {name: SimpleNamespace(name=model.name, model=model) for name, model in plan.wildcards.items()}
+        self.exact = {
+            name: SimpleNamespace(name=model.name, model=model, ways=()) for name, model in plan.models.items()
+        }
+        self.wildcards = {
+            name: SimpleNamespace(name=model.name, model=model, ways=()) for name, model in plan.wildcards.items()
+        }
 
     def find(self, name):
         if name in self.exact:

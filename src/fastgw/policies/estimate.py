@@ -49,25 +49,25 @@ _generation = msgspec.json.Decoder(_Generation, strict=False).decode
 _snake = msgspec.json.Decoder(_Snake, strict=False).decode
 
 
-def tokens(dialect: str, body: fields.Fields, raw: bytes, output: int) -> tuple[int, int]:
-    """Input and output tokens a call is taken to use; `output` where nothing bounds the answer."""
+def tokens(dialect: str, body: fields.Fields, size: int, output: int) -> tuple[int, int]:
+    """Input and output tokens of a call with a body of `size`; `output` where nothing bounds the answer."""
+    given = _input(body.replace({})) if size >= LOOK_FROM else size // BYTES_PER_TOKEN
     if dialect == "gemini":
-        return _input(raw), _gemini_output(body, output)
+        return given, _gemini_output(body, output)
     bounds = BOUNDS.get(dialect)
     if bounds is None:
-        return _input(raw), 0
+        return given, 0
     bound = next((found for name in bounds if (found := _number(body.get(name)))), 0)
     answers = _number(body.get(b"n")) or 1
-    return _input(raw), min((bound or DEFAULT_OUTPUT.get(dialect, output)) * answers, MAX_TOKENS)
+    return given, min((bound or DEFAULT_OUTPUT.get(dialect, output)) * answers, MAX_TOKENS)
 
 
 def _input(raw: bytes) -> int:
     size, pieces = len(raw), 0
-    if size >= LOOK_FROM:
-        for found in BASE64.finditer(raw):
-            length = found.end() - found.start()
-            size -= length
-            pieces += PIECE_TOKENS + length // BYTES_PER_MEDIA_TOKEN
+    for found in BASE64.finditer(raw):
+        length = found.end() - found.start()
+        size -= length
+        pieces += PIECE_TOKENS + length // BYTES_PER_MEDIA_TOKEN
     return size // BYTES_PER_TOKEN + pieces
 
 

@@ -8,11 +8,11 @@ depends on who serves it. A target whose own limit is used up is passed over; an
 from typing import NamedTuple
 
 from fastgw._core import fields, table
-from fastgw.call import Call, Usage
+from fastgw.call import Call
 from fastgw.errors import GatewayError
 from fastgw.plan.keyring import Remembered
 from fastgw.plan.plan import Key, Model, Plan, Price, Rule
-from fastgw.plan.prices import cost_nano
+from fastgw.plan.prices import PICO_PER_NANO
 from fastgw.policies import estimate
 from fastgw.policies.base import Env
 from fastgw.policies.refusals import refusal
@@ -22,6 +22,9 @@ from fastgw.upstream.route import Route, Way
 NS = 10**9
 UNITS = {"requests": table.REQUESTS, "tokens": table.TOKENS, "nano": table.NANO, "calls": table.REQUESTS}
 WINDOWS = {"hour": table.HOUR, "day": table.DAY, "month": table.MONTH, "total": table.TOTAL}
+
+
+NOTHING = (0, 0)
 
 
 class Side(NamedTuple):
@@ -69,16 +72,27 @@ class Limiter:
         self._gateway = plan.rules
         # By key (those without limits are one), then by the model's or the target's name: worked out on first use.
         self._calls: Remembered[dict[str, Side]] = Remembered()
+        self._both: Remembered[dict[str, tuple[Side, int]]] = Remembered()
         self._attempts: Remembered[dict[tuple[str, str], Side]] = Remembered()
 
     def enter(self, call: Call) -> None:
         """Note the call among those in flight and take what it takes at once. Raises GatewayError."""
         call.epoch_s = self._clock()
-        key, model = call.key.name.encode(), call.model.name.encode()
-        call.entry = self._book.begin(call.id16, call.now_ns, int(call.epoch_s), key, model)
+        names = call.key.name.encode(), call.model.name.encode()
+        call.entry = self._book.begin(call.id16, call.now_ns, int(call.epoch_s), *names)
         if call.entry < 0:
             raise GatewayError("overloaded", "This worker has too many calls in flight; try again.", retry_after=1)
-        limits = self._of_call(call.key, call.model.model)
+        model: Model = call.model.model
+        ways = call.model.ways
+        if len(ways) == 1:
+            # Who will be asked is known already: one step instead of two.
+            call.taken = way = ways[0]
+            limits, first = self._of_both(call.key, model, way)
+            if limits.rules:
+                self._take(call, limits, self._cost(call, limits, way))
+            call.attempt_charge = first
+            return
+        limits = self._of_call(call.key, model)
         if limits.rules:
             self._take(call, limits, 0)
             call.attempt_charge = len(limits.rules)
@@ -94,13 +108,12 @@ class Limiter:
 
     def attempt(self, call: Call, way: Way) -> GatewayError | None:
         """Take what asking this target takes; its refusal when limits of its own are used up. Raises GatewayError."""
+        if call.taken is way:
+            return None
         limits = self._of_attempt(call.key, call.model.model, way)
         if not limits.rules:
             return None
-        price = way.price_for(call.upstream_model)
-        if price is None and limits.budget and not call.model.model.allow_unpriced:
-            raise _unpriced(call, way)
-        nano = _most(price, self._reserved(call)) if limits.money else 0
+        nano = self._cost(call, limits, way)
         if not way.rules:
             self._take(call, limits, nano)
             return None
@@ -108,6 +121,17 @@ class Limiter:
         if refused is not None and call.refused_by != "target":
             raise refused
         return refused
+
+    def _cost(self, call: Call, limits: Side, way: Way) -> int:
+        """What asking this target may cost, in nano-dollars, where a budget asks. Raises GatewayError (no price)."""
+        if not limits.money:
+            return 0
+        price = way.price_for(call.upstream_model)
+        if price is None:
+            if limits.budget and not call.model.model.allow_unpriced:
+                raise _unpriced(call, way)
+            return 0
+        return _most(price, self._reserved(call))
 
     def sent(self, call: Call) -> None:
         """Say that the call goes upstream now: from here on it may cost something, whatever becomes of this worker."""
@@ -130,6 +154,19 @@ class Limiter:
             limits = found[model.name] = side(_early(key.rules), _early(model.rules), _early(self._gateway))
         return limits
 
+    def _of_both(self, key: Key, model: Model, way: Way) -> tuple[Side, int]:
+        """What the call and its only attempt take together, and where the attempt's part begins."""
+        digest = key.digest if key.rules else b""
+        found = self._both.get(digest)
+        if found is None:
+            found = self._both.remember(digest, {})
+        limits = found.get(model.name)
+        if limits is None:
+            early = (*_early(key.rules), *_early(model.rules), *_early(self._gateway))
+            late = (*way.rules, *_late(key.rules), *_late(model.rules), *_late(self._gateway))
+            limits = found[model.name] = side(early, late), len(early)
+        return limits
+
     def _of_attempt(self, key: Key, model: Model, way: Way) -> Side:
         digest = key.digest if key.rules else b""
         found = self._attempts.get(digest)
@@ -147,12 +184,12 @@ class Limiter:
             call.reserved = (0, 0)
             if isinstance(call.content, fields.Fields):
                 output = call.model.model.reserve_output
-                call.reserved = estimate.tokens(call.operation, call.content, call.content.replace({}), output)
+                call.reserved = estimate.tokens(call.operation, call.content, call.bytes_in, output)
         return call.reserved
 
     def _try(self, call: Call, limits: Side, nano: int) -> GatewayError | None:
         """As `_take`, the refusal given back: it may be that of one who is passed over."""
-        before = call.ratelimit
+        before = dict(call.ratelimit)
         try:
             self._take(call, limits, nano)
         except GatewayError as refused:
@@ -162,29 +199,30 @@ class Limiter:
 
     def _take(self, call: Call, limits: Side, nano: int) -> None:
         rules = limits.rules
-        if limits.tokens or limits.money:
-            self._reserved(call)
-        tokens = sum(call.reserved or ())
-        taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, windows(int(call.epoch_s)))
-        if taken[0] >= 0:
-            rule = rules[taken[0]]
+        reserved = self._reserved(call) if limits.tokens or limits.money else call.reserved or NOTHING
+        tokens = reserved[0] + reserved[1]
+        now = windows(int(call.epoch_s))
+        taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, now)
+        refused, wait_ns, used, tight, left, reset, tight_tokens, left_tokens, reset_tokens, soft = taken
+        if refused >= 0:
+            rule = rules[refused]
             call.refused_by = rule.level
-            wait = _wait(rule, taken[1], call.epoch_s)
+            wait = _wait(rule, wait_ns, call.epoch_s)
             if rule.unit in ("requests", "tokens"):
                 self._tell(call, rule, 0, wait or 0.0)
-            raise refusal(rule, wait, taken[2], tokens if rule.unit == "tokens" else nano)
-        for tight, remaining, reset_ns in (taken[3:6], taken[6:9]):
-            if tight >= 0:
-                rule = rules[tight]
-                self._tell(call, rule, remaining, _reset(rule, reset_ns, call.epoch_s))
-        if taken[9]:
-            call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if taken[9] >> n & 1))
+            raise refusal(rule, wait, used, tokens if rule.unit == "tokens" else nano)
+        if tight >= 0:
+            self._tell(call, rules[tight], left, _reset(rules[tight], reset, call.epoch_s))
+        if tight_tokens >= 0:
+            self._tell(call, rules[tight_tokens], left_tokens, _reset(rules[tight_tokens], reset_tokens, call.epoch_s))
+        if soft:
+            call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if soft >> n & 1))
 
     def _tell(self, call: Call, rule: Rule, remaining: int, reset_s: float) -> None:
         """Remember the tightest limit of each unit for the answer's headers."""
         before = call.ratelimit.get(rule.unit)
         if before is None or remaining < before[1]:
-            call.ratelimit = {**call.ratelimit, rule.unit: (rule.limit, remaining, reset_s)}
+            call.ratelimit[rule.unit] = rule.limit, remaining, reset_s
 
 
 def _unpriced(call: Call, way: Way) -> GatewayError:
@@ -196,14 +234,12 @@ def _unpriced(call: Call, way: Way) -> GatewayError:
     )
 
 
-def _most(price: Price | None, reserved: tuple[int, int]) -> int:
+def _most(price: Price, reserved: tuple[int, int]) -> int:
     """What a call with these tokens costs at most, in nano-dollars: its input at the dearest kind of input."""
-    if price is None:
-        return 0
-    given, made = reserved
     dearest = max(price.input, price.cached, price.cache_write)
-    plain = Price(dearest, max(price.output, price.reasoning or 0), request=price.request)
-    return cost_nano(plain, Usage(given, made))
+    made = max(price.output, price.reasoning or 0)
+    pico = reserved[0] * dearest + reserved[1] * made + price.request
+    return -(-pico // PICO_PER_NANO)
 
 
 def _wait(rule: Rule, wait_ns: int, epoch_s: float) -> float | None:
