@@ -241,3 +241,18 @@ async def test_a_dead_workers_calls_are_seen_to(tmp_path: Path) -> None:
             # Three that died are taken for paid, three were paid: 94 are left.
             statuses = [reply.status for reply in await hammer(gateway, "by-money", 1, 96)]
             assert statuses.count(200) == 94
+
+
+async def test_a_target_at_its_limit_is_passed_over_and_refuses_only_when_none_is_left(tmp_path: Path) -> None:
+    async with upstream() as provider:
+        text = config(provider.port, {"by-requests": "requests: 100/day"})
+        one = "{provider: up, model: m, price: {input: 1.5, output: 7, force: true}}"
+        first = "{provider: up, model: first, limits: {requests: 1/day}}"
+        second = "{provider: up, model: second, priority: 2, limits: {requests: 1/day}}"
+        with node(tmp_path, text.replace(one, f"{first}, {second}")) as gateway:
+            replies = await hammer(gateway, "by-requests", 1, 3)
+            assert [reply.status for reply in replies] == [200, 200, 429]
+            assert [reply.headers.get("x-fastgw-target") for reply in replies[:2]] == ["up/first", "up/second"]
+            assert "target 'up/" in replies[2].json()["error"]["message"]
+            refusals = {name: value for name, value in gateway.metrics().items() if "limit_refusals" in name and value}
+            assert refusals == {'fastgw_limit_refusals_total{level="target"}': 1.0}

@@ -44,9 +44,12 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
     tried: list[Way] = []
     asked = 0
     refused: GatewayError | None = None
+    own: GatewayError | None = None
     while True:
         way = next_of(tiers, tried, random())  # noqa: S311 - shares load, guards nothing
         if way is None:
+            if own is not None:
+                call.refused_by = "target"
             raise refused or _none_left(call)
         tried.append(way)
         call.target = way

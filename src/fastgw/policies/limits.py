@@ -103,6 +103,7 @@ class Limiter:
         if limits.rules:
             refused = self._try(call, limits, 0)
             if refused is not None:
+                call.refused_by = ""  # it is passed over, and nobody is refused yet
                 raise refused
             call.attempt_charge = self._book.charges(call.entry)
 
@@ -120,6 +121,7 @@ class Limiter:
         refused = self._try(call, limits, nano)
         if refused is not None and call.refused_by != "target":
             raise refused
+        call.refused_by = ""
         return refused
 
     def _cost(self, call: Call, limits: Side, way: Way) -> int:
