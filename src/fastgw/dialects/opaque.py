@@ -14,6 +14,7 @@ from msgspec import Meta, Raw, Struct
 from fastgw.call import Usage
 from fastgw.dialects import errors, framing
 from fastgw.dialects.base import Cost
+from fastgw.dialects.passing import WatchingTap
 from fastgw.errors import GatewayError
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -72,27 +73,14 @@ _read_reply = msgspec.json.Decoder(_Reply).decode
 _read_event = msgspec.json.Decoder(_Event).decode
 
 
-class EventTap:
-    """Watches an event stream of unknown events pass, for its usage. See `base.Tap`. It ends where it ends."""
+class EventTap(WatchingTap):
+    """Watches an event stream of unknown events pass, for its usage. It ends where it ends."""
 
-    __slots__ = ("_metered", "_tail", "complete", "events", "failed", "usage")
+    __slots__ = ("_metered",)
 
     def __init__(self, *, metered: bool = True) -> None:
-        self.usage: Usage | None = None
-        self.complete = False
-        self.failed = False
-        self.events = 0
+        super().__init__()
         self._metered = metered
-        self._tail = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """The complete events of what has arrived, untouched. Raises ValueError for an endless event."""
-        block, self._tail = framing.complete(self._tail + data if self._tail else data)
-        if len(self._tail) > framing.MAX_EVENT:
-            raise ValueError("an event is larger than 8 MiB")
-        for event in framing.events(block):
-            self._look(event)
-        return block
 
     def finish(self) -> bytes:
         """What is left when the upstream has ended."""

@@ -29,17 +29,16 @@ UNREADABLE = (ValueError, RecursionError)
 BYTES_PER_TOKEN = 4
 
 
-class PassingTap:
-    """Watches a stream pass. See `base.Tap`."""
+class WatchingTap:
+    """Lets the complete events of a stream pass, untouched, with a look at each. See `base.Tap`."""
 
-    __slots__ = ("_reader", "_tail", "complete", "events", "failed", "usage")
+    __slots__ = ("_tail", "complete", "events", "failed", "usage")
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.failed = False
         self.events = 0
-        self._reader = reader
         self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -50,6 +49,19 @@ class PassingTap:
         for event in framing.events(block):
             self._look(event)
         return block
+
+    def _look(self, event: bytes) -> None:
+        raise NotImplementedError
+
+
+class PassingTap(WatchingTap):
+    """Watches a stream pass by the reader of its dialect."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self._reader = reader
 
     def finish(self) -> bytes:
         """What is left when the upstream has ended."""

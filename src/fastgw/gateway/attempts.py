@@ -26,7 +26,6 @@ from fastgw.upstream.route import Way
 
 NOT_SENT = frozenset({"auth", "connect", "queue_full", "queue_timeout", "not_offered"})
 OUR_FAULT = frozenset({401, 403})
-NO_STREAM_OPTIONS = frozenset({"no_stream_options"})
 
 
 async def send(call: Call, dialect: Dialect, body: Any) -> Reply:

@@ -2,10 +2,11 @@
 
 A call takes in two steps. When its model is known, what limits of key, model and gateway on requests, tokens and calls
 at once want; for each target that is asked, what that target's limits and every budget want, since what a call may cost
-depends on who serves it. A target whose own limit is used up is passed over; any other limit refuses the call.
+depends on who serves it. Where a model has one target both are one step. A target whose own limit is used up is passed
+over; any other limit refuses the call.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fastgw._core import fields, table
 from fastgw.call import Call
@@ -22,9 +23,9 @@ from fastgw.upstream.route import Route, Way
 NS = 10**9
 UNITS = {"requests": table.REQUESTS, "tokens": table.TOKENS, "nano": table.NANO, "calls": table.REQUESTS}
 WINDOWS = {"hour": table.HOUR, "day": table.DAY, "month": table.MONTH, "total": table.TOTAL}
-
-
 NOTHING = (0, 0)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Side(NamedTuple):
@@ -147,10 +148,7 @@ class Limiter:
             self._book.settle(call.entry, call.attempt_charge, 0, 0, 0, call.now_ns)
 
     def _of_call(self, key: Key, model: Model) -> Side:
-        digest = key.digest if key.rules else b""
-        found = self._calls.get(digest)
-        if found is None:
-            found = self._calls.remember(digest, {})
+        found = _of_key(self._calls, key)
         limits = found.get(model.name)
         if limits is None:
             limits = found[model.name] = side(_early(key.rules), _early(model.rules), _early(self._gateway))
@@ -158,10 +156,7 @@ class Limiter:
 
     def _of_both(self, key: Key, model: Model, way: Way) -> tuple[Side, int]:
         """What the call and its only attempt take together, and where the attempt's part begins."""
-        digest = key.digest if key.rules else b""
-        found = self._both.get(digest)
-        if found is None:
-            found = self._both.remember(digest, {})
+        found = _of_key(self._both, key)
         limits = found.get(model.name)
         if limits is None:
             early = (*_early(key.rules), *_early(model.rules), *_early(self._gateway))
@@ -170,10 +165,7 @@ class Limiter:
         return limits
 
     def _of_attempt(self, key: Key, model: Model, way: Way) -> Side:
-        digest = key.digest if key.rules else b""
-        found = self._attempts.get(digest)
-        if found is None:
-            found = self._attempts.remember(digest, {})
+        found = _of_key(self._attempts, key)
         limits = found.get((model.name, way.name))
         if limits is None:
             limits = side(way.rules, _late(key.rules), _late(model.rules), _late(self._gateway))
@@ -225,6 +217,13 @@ class Limiter:
         before = call.ratelimit.get(rule.unit)
         if before is None or remaining < before[1]:
             call.ratelimit[rule.unit] = rule.limit, remaining, reset_s
+
+
+def _of_key(cache: Remembered[dict[K, V]], key: Key) -> dict[K, V]:
+    """What is known of a key's limits; the keys without any are one."""
+    digest = key.digest if key.rules else b""
+    found = cache.get(digest)
+    return cache.remember(digest, {}) if found is None else found
 
 
 def _unpriced(call: Call, way: Way) -> GatewayError:
