@@ -28,7 +28,7 @@ class Call(Struct, eq=False):
     nothing. `content` is the body as it was read and `operation` its dialect's name. `entry` is the call's place
     among those in flight, -1 without one, `attempt_charge` the first charge of the attempt under way, `epoch_s` the
     UTC second its limits are counted in, `taken` the target whose limits were asked beforehand, `reserved` the
-    input and output tokens held back for it. `ratelimit` is (limit, remaining, seconds until full) of the tightest
+    input and output tokens held back for it. `ratelimit` is (limit, remaining, ns until full) of the tightest
     limit of each unit, `soft` the soft budgets that it met used up. `sent`: it may have reached an upstream. `chat`
     is the request in the hub's terms and `translation` what translates the attempt under way, both None while
     client and provider speak the same dialect. `form` writes a stream otherwise than as server-sent events, where
@@ -69,7 +69,7 @@ class Call(Struct, eq=False):
     attempt_charge: int = 0
     taken: Any = None
     reserved: tuple[int, int] | None = None
-    ratelimit: dict[str, tuple[int, int, float]] = {}
+    ratelimit: dict[str, tuple[int, int, int]] = {}
     soft: tuple[Any, ...] = ()
     sent: bool = False
     refused_by: str = ""
@@ -89,7 +89,7 @@ class Call(Struct, eq=False):
     @property
     def id16(self) -> bytes:
         """The id as the shared table keeps it."""
-        return bytes.fromhex(self.id[4:]).ljust(16, b"\0")
+        return bytes.fromhex(self.id[4:] + "000000000000")
 
     @property
     def shown(self) -> str:

@@ -56,7 +56,7 @@ def test_a_reset_is_never_told_too_early(ns):
 
 
 def test_the_facts_of_a_call_that_was_served():
-    found = facts_of(served(usage=Usage(1), cost_nano=1500, ratelimit={"requests": (600, 599, 0.12)}))
+    found = facts_of(served(usage=Usage(1), cost_nano=1500, ratelimit={"requests": (600, 599, 120_000_000)}))
     overhead = found.pop(b"x-fastgw-overhead-ms")
     assert 0 <= float(overhead) < 5000
     assert found == {
@@ -76,7 +76,7 @@ def test_the_facts_of_a_call_that_was_served():
 
 
 def test_an_operator_can_hide_the_facts():
-    call = served(live=live_of(expose_facts=False), cost_nano=1, usage=Usage(1), ratelimit={"requests": (1, 0, 1.0)})
+    call = served(live=live_of(expose_facts=False), cost_nano=1, usage=Usage(1), ratelimit={"requests": (1, 0, 10**9)})
     found = facts_of(call)
     assert not [name for name in found if name.startswith(b"x-fastgw-")]
     assert found[b"x-request-id"] == b"req_1"

@@ -32,6 +32,9 @@ ONE = (b"x-fastgw-attempts", b"1")
 NO_RETRY = frozenset({"budget_exceeded"})
 """What the SDKs would otherwise ask for again and again, hours before it can be had."""
 
+UPSTREAM_IDS = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
+"""What OpenAI and most others, Anthropic and AWS call the id of a request."""
+
 SAFE_ID = re.compile(rb"[!-~]{1,128}")
 NS = 10**9
 RATELIMIT = {
@@ -69,42 +72,45 @@ def _add_dropped(headers: Headers, names: Sequence[str]) -> None:
 
 
 def _add_upstream_id(headers: Headers, reply: Reply) -> None:
-    # Anthropic calls it `request-id`, AWS `x-amzn-requestid`.
-    upstream_id = reply.header(b"x-request-id") or reply.header(b"request-id") or reply.header(b"x-amzn-requestid")
-    if upstream_id is not None and SAFE_ID.fullmatch(upstream_id):
-        headers.append((b"x-fastgw-upstream-request-id", upstream_id))
+    for name, value in reply.headers:
+        if name in UPSTREAM_IDS:
+            if SAFE_ID.fullmatch(value):
+                headers.append((b"x-fastgw-upstream-request-id", value))
+            return
 
 
 def add_facts(call: Call, headers: Headers) -> None:
     """What fastgw tells of every call: its id, limits and, unless the operator hides them, the `x-fastgw-*` facts."""
     live = call.live
-    headers.append((b"x-request-id", call.id.encode()))
-    headers.append(SERVER)
-    for unit, (limit, remaining, reset_s) in call.ratelimit.items():
+    headers += ((b"x-request-id", call.id.encode()), SERVER)
+    for unit, (limit, remaining, reset_ns) in call.ratelimit.items():
         limit_name, remaining_name, reset_name = RATELIMIT[unit]
         headers += (
             (limit_name, b"%d" % limit),
             (remaining_name, b"%d" % remaining),
-            (reset_name, _period(int(reset_s * NS))),
+            (reset_name, _period(reset_ns)),
         )
     if call.soft:
         headers.append((b"x-fastgw-soft-budget", b", ".join(_soft(rule) for rule in call.soft)))
     if not live.expose_facts:
         return
-    headers.append(live.revision_header)
     target = call.target
     if target is None:
+        headers.append(live.revision_header)
         return
     if call.upstream_model:
         headers += facts(call.model_name, target.provider, f"{target.provider}/{call.upstream_model}")
     else:
         headers += target.facts
     count = len(call.attempts)
-    headers.append(ONE if count == 1 else (b"x-fastgw-attempts", b"%d" % count))
     if call.cost_nano is not None and call.usage is not None:
         headers.append((b"x-fastgw-cost", dollars(call.cost_nano).encode()))
-    overhead = (monotonic() - call.started - call.upstream_seconds) * 1000
-    headers.append((b"x-fastgw-overhead-ms", b"%.3f" % overhead))
+    overhead_us = int((monotonic() - call.started - call.upstream_seconds) * 1_000_000)
+    headers += (
+        live.revision_header,
+        ONE if count == 1 else (b"x-fastgw-attempts", b"%d" % count),
+        (b"x-fastgw-overhead-ms", b"%d.%03d" % divmod(overhead_us, 1000)),
+    )
 
 
 def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tuple[Headers, bytes]:

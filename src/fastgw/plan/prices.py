@@ -49,14 +49,13 @@ def cost_nano(price: Price, usage: Usage) -> int:
 
     `usage.input` includes the cached and cache-write tokens, `usage.output` those of reasoning.
     """
-    plain = usage.input - usage.cached - usage.cache_write
-    pico = (
-        max(plain, 0) * price.input
-        + usage.cached * price.cached
-        + usage.cache_write * price.cache_write
-        + usage.output * price.output
-        + price.request
-    )
+    cached, written = usage.cached, usage.cache_write
+    pico = usage.output * price.output + price.request
+    if cached or written:
+        plain = max(usage.input - cached - written, 0)
+        pico += plain * price.input + cached * price.cached + written * price.cache_write
+    else:
+        pico += usage.input * price.input
     if price.reasoning is not None:
         pico += min(usage.reasoning, usage.output) * (price.reasoning - price.output)
     return (pico + PICO_PER_NANO // 2) // PICO_PER_NANO
@@ -64,8 +63,7 @@ def cost_nano(price: Price, usage: Usage) -> int:
 
 def dollars(nano: int) -> str:
     """Nano-dollars as an exact decimal number of dollars, without an exponent: 1500 → `0.0000015`."""
-    whole, fraction = divmod(nano, 10**9)
-    text = f"{whole}.{fraction:09d}".rstrip("0")
+    text = ("%d.%09d" % divmod(nano, 1_000_000_000)).rstrip("0")
     return text + "0" if text.endswith(".") else text
 
 

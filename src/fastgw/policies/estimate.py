@@ -57,7 +57,10 @@ def tokens(dialect: str, body: fields.Fields, size: int, output: int) -> tuple[i
     bounds = BOUNDS.get(dialect)
     if bounds is None:
         return given, 0
-    bound = next((found for name in bounds if (found := _number(body.get(name)))), 0)
+    bound = 0
+    for name in bounds:
+        if bound := _number(body.get(name)):
+            break
     answers = _number(body.get(b"n")) or 1
     return given, min((bound or DEFAULT_OUTPUT.get(dialect, output)) * answers, MAX_TOKENS)
 

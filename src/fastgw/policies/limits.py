@@ -17,7 +17,7 @@ from fastgw.plan.prices import PICO_PER_NANO
 from fastgw.policies import estimate
 from fastgw.policies.base import Env
 from fastgw.policies.refusals import refusal
-from fastgw.state.table import window_end, windows
+from fastgw.state.table import HOUR_S, window_end, windows
 from fastgw.upstream.route import Route, Way
 
 NS = 10**9
@@ -64,6 +64,18 @@ def _late(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules if rule.unit == "nano")
 
 
+class Both(NamedTuple):
+    """What a call and the only attempt it may come to take together: `first` is the number of the attempt's part.
+
+    `rates` is the attempt's most in pico-dollars: a token read, one written, the request; None without one price.
+    """
+
+    limits: Side
+    first: int
+    way: Way
+    rates: tuple[int, int, int] | None
+
+
 class Limiter:
     """The limits of one plan over the shared table."""
 
@@ -73,30 +85,40 @@ class Limiter:
         self._gateway = plan.rules
         # By key (those without limits are one), then by the model's or the target's name: worked out on first use.
         self._calls: Remembered[dict[str, Side]] = Remembered()
-        self._both: Remembered[dict[str, tuple[Side, int]]] = Remembered()
+        self._both: Remembered[dict[str, Both]] = Remembered()
         self._attempts: Remembered[dict[tuple[str, str], Side]] = Remembered()
+        self._hour = 0
+        self._windows = windows(0)
 
     def enter(self, call: Call) -> None:
         """Note the call among those in flight and take what it takes at once. Raises GatewayError."""
-        call.epoch_s = self._clock()
-        names = call.key.name.encode(), call.model.name.encode()
-        call.entry = self._book.begin(call.id16, call.now_ns, int(call.epoch_s), *names)
+        now = call.epoch_s = self._clock()
+        key, model = call.key, call.model.model
+        call.entry = self._book.begin(call.id16, call.now_ns, int(now), key.name.encode(), model.name.encode())
         if call.entry < 0:
             raise GatewayError("overloaded", "This worker has too many calls in flight; try again.", retry_after=1)
-        model: Model = call.model.model
         ways = call.model.ways
         if len(ways) == 1:
             # Who will be asked is known already: one step instead of two.
-            call.taken = way = ways[0]
-            limits, first = self._of_both(call.key, model, way)
+            both = self._of_both(key, model, ways[0])
+            limits = both.limits
+            call.taken = ways[0]
             if limits.rules:
-                self._take(call, limits, self._cost(call, limits, way))
-            call.attempt_charge = first
+                self._take(call, limits, self._most(call, both) if limits.money else 0)
+            call.attempt_charge = both.first
             return
-        limits = self._of_call(call.key, model)
+        limits = self._of_call(key, model)
         if limits.rules:
             self._take(call, limits, 0)
             call.attempt_charge = len(limits.rules)
+
+    def _most(self, call: Call, both: Both) -> int:
+        """As `_cost` of its one target."""
+        if both.rates is None:
+            return self._cost(call, both.limits, both.way)
+        given, made = self._reserved(call)
+        read, written, fixed = both.rates
+        return -(-(given * read + made * written + fixed) // PICO_PER_NANO)
 
     def enter_model(self, call: Call, route: Route) -> None:
         """Take what limits of another model want, which is to answer in place of the one asked for."""
@@ -154,15 +176,15 @@ class Limiter:
             limits = found[model.name] = side(_early(key.rules), _early(model.rules), _early(self._gateway))
         return limits
 
-    def _of_both(self, key: Key, model: Model, way: Way) -> tuple[Side, int]:
-        """What the call and its only attempt take together, and where the attempt's part begins."""
+    def _of_both(self, key: Key, model: Model, way: Way) -> Both:
         found = _of_key(self._both, key)
-        limits = found.get(model.name)
-        if limits is None:
+        both = found.get(model.name)
+        if both is None:
             early = (*_early(key.rules), *_early(model.rules), *_early(self._gateway))
             late = (*way.rules, *_late(key.rules), *_late(model.rules), *_late(self._gateway))
-            limits = found[model.name] = side(early, late), len(early)
-        return limits
+            rates = _rates(way.price) if way.price is not None and way.model else None
+            both = found[model.name] = Both(side(early, late), len(early), way, rates)
+        return both
 
     def _of_attempt(self, key: Key, model: Model, way: Way) -> Side:
         found = _of_key(self._attempts, key)
@@ -195,15 +217,17 @@ class Limiter:
         rules = limits.rules
         reserved = self._reserved(call) if limits.tokens or limits.money else call.reserved or NOTHING
         tokens = reserved[0] + reserved[1]
-        now = windows(int(call.epoch_s))
-        taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, now)
+        hour = call.epoch_s // HOUR_S
+        if hour != self._hour:
+            self._hour, self._windows = hour, windows(int(call.epoch_s))
+        taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, self._windows)
         refused, wait_ns, used, tight, left, reset, tight_tokens, left_tokens, reset_tokens, soft = taken
         if refused >= 0:
             rule = rules[refused]
             call.refused_by = rule.level
             wait = _wait(rule, wait_ns, call.epoch_s)
             if rule.unit in ("requests", "tokens"):
-                self._tell(call, rule, 0, wait or 0.0)
+                self._tell(call, rule, 0, int((wait or 0.0) * NS))
             raise refusal(rule, wait, used, tokens if rule.unit == "tokens" else nano)
         if tight >= 0:
             self._tell(call, rules[tight], left, _reset(rules[tight], reset, call.epoch_s))
@@ -212,11 +236,11 @@ class Limiter:
         if soft:
             call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if soft >> n & 1))
 
-    def _tell(self, call: Call, rule: Rule, remaining: int, reset_s: float) -> None:
+    def _tell(self, call: Call, rule: Rule, remaining: int, reset_ns: int) -> None:
         """Remember the tightest limit of each unit for the answer's headers."""
         before = call.ratelimit.get(rule.unit)
         if before is None or remaining < before[1]:
-            call.ratelimit[rule.unit] = rule.limit, remaining, reset_s
+            call.ratelimit[rule.unit] = rule.limit, remaining, reset_ns
 
 
 def _of_key(cache: Remembered[dict[K, V]], key: Key) -> dict[K, V]:
@@ -237,10 +261,13 @@ def _unpriced(call: Call, way: Way) -> GatewayError:
 
 def _most(price: Price, reserved: tuple[int, int]) -> int:
     """What a call with these tokens costs at most, in nano-dollars: its input at the dearest kind of input."""
-    dearest = max(price.input, price.cached, price.cache_write)
-    made = max(price.output, price.reasoning or 0)
-    pico = reserved[0] * dearest + reserved[1] * made + price.request
-    return -(-pico // PICO_PER_NANO)
+    read, written, fixed = _rates(price)
+    return -(-(reserved[0] * read + reserved[1] * written + fixed) // PICO_PER_NANO)
+
+
+def _rates(price: Price) -> tuple[int, int, int]:
+    """The most that a token read and one written may cost, and what a request does, in pico-dollars."""
+    return max(price.input, price.cached, price.cache_write), max(price.output, price.reasoning or 0), price.request
 
 
 def _wait(rule: Rule, wait_ns: int, epoch_s: float) -> float | None:
@@ -252,8 +279,8 @@ def _wait(rule: Rule, wait_ns: int, epoch_s: float) -> float | None:
     return None if wait_ns == table.NEVER else wait_ns / NS
 
 
-def _reset(rule: Rule, reset_ns: int, epoch_s: float) -> float:
-    return reset_ns / NS if rule.kind == "rate" else _left(rule, epoch_s) or 0.0
+def _reset(rule: Rule, reset_ns: int, epoch_s: float) -> int:
+    return reset_ns if rule.kind == "rate" else int((_left(rule, epoch_s) or 0.0) * NS)
 
 
 def _left(rule: Rule, epoch_s: float) -> float | None:
