@@ -98,6 +98,8 @@ class Caller:
         self._read = False
         self.status = 0
         self.size = 0
+        self._sent: asyncio.Future[None] = loop.create_future()
+        self._sent.set_result(None)
 
     def receive(self) -> Awaitable[dict[str, Any]]:
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
@@ -106,11 +108,13 @@ class Caller:
             future.set_result({"type": "http.request", "body": self._body, "more_body": True})
         return future
 
-    async def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> Awaitable[None]:
+        # Taken at once, as granian does, whether or not what is given back is awaited.
         if message["type"] == "http.response.start":
             self.status = message["status"]
         else:
             self.size += len(message["body"])
+        return self._sent
 
 
 class HotPath:

@@ -1,7 +1,7 @@
 """granian's HTTP server inside a process and an event loop of ours, on sockets bound by somebody else.
 
 granian's own supervisor stops every worker when one dies twice, leaves orphans and binds with SO_REUSEPORT, so it is
-not used. What remains is private API of granian 2.8 (`_granian`, `_futures`): it lives in this one file, and
+not used. What remains is private API of granian 2.8 (`_granian`): it lives in this one file, and
 `granian>=2.8.7,<2.9` is pinned for it. 2.8 is also the first version whose ASGI `send()` holds back for a slow reader.
 
 Known and relied upon: `backpressure` bounds *connections* (idle ones too), beyond it nothing is accepted;
@@ -10,10 +10,11 @@ connections at once and calls back when the last request in flight has been answ
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
-from granian import _futures, _granian
+from granian import _granian
 from granian.http import HTTP1Settings
 
 from fastgw.child import Listener
@@ -21,9 +22,8 @@ from fastgw.child import Listener
 Application = Callable[[dict[str, Any], Any], Awaitable[None]]
 """`await app(scope, proto)`: an ASGI scope, and an object with `receive()` and `send(event)`."""
 
-# The stubs of these modules do not describe what is really there.
+# The stubs of this module do not describe what is really there.
 _native: Any = _granian
-_glue: Any = _futures
 
 BACKLOG = 1024
 CONNECTIONS = 16_384
@@ -32,6 +32,47 @@ _THREAD_IDLE_S = 30
 _BLOCKING_THREADS = 512
 _NO_TLS: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
 _NO_METRICS = (None, None)
+
+
+class _Scheduler(_native.CallbackScheduler):  # type: ignore[misc]
+    """Takes requests from granian's thread to the loop: those that come while it is busy in one go."""
+
+    __slots__ = ()
+
+    def __new__(cls, app: Application, loop: asyncio.AbstractEventLoop) -> Self:
+        # What follows the application is for granian's own way of running coroutines, which is not used.
+        made: Self = super().__new__(cls, loop, app, None, None, None)
+        return made
+
+    def __init__(self, app: Application, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        waiting: deque[Any] = deque()
+        called = False
+
+        async def serve(watcher: Any) -> None:
+            try:
+                await app(watcher.scope, watcher.proto)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, granian is to know
+                watcher.err(error)
+                return
+            watcher.done()
+
+        def take() -> None:
+            nonlocal called
+            # Before looking: what is put there later calls again.
+            called = False
+            while waiting:
+                watcher = waiting.popleft()
+                watcher.taskref(loop.create_task(serve(watcher)))
+
+        def schedule(watcher: Any) -> None:
+            nonlocal called
+            waiting.append(watcher)
+            if not called:
+                called = True
+                loop.call_soon_threadsafe(take)
+
+        self._schedule_fn = schedule
 
 
 class Host:
@@ -56,7 +97,7 @@ class Host:
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
-        scheduler = _glue._new_cbscheduler(self._loop, _glue._future_watcher_wrapper(self._app), impl_asyncio=True)
+        scheduler = _Scheduler(self._app, self._loop)
         for listener in self._listeners:
             self._serve(listener, scheduler)
 

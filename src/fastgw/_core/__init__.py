@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__all__ = ["NATIVE", "REASONS", "fields", "headers", "sse", "table"]
+__all__ = ["NATIVE", "REASONS", "fields", "headers", "replies", "sse", "table"]
 
 NATIVE: dict[str, bool] = {}
 """Module name -> whether the compiled module serves (False: its pure twin)."""
@@ -39,10 +39,12 @@ def _choose(name: str) -> ModuleType:
 if TYPE_CHECKING:
     from fastgw._core import fields_py as fields
     from fastgw._core import headers_py as headers
+    from fastgw._core import replies_py as replies
     from fastgw._core import sse_py as sse
     from fastgw._core import table_py as table
 else:
     fields = _choose("fields")
     headers = _choose("headers")
+    replies = _choose("replies")
     sse = _choose("sse")
     table = _choose("table")

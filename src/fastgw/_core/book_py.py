@@ -211,6 +211,13 @@ class Book:
             self._words[at + ENTRY_STATE] = FREE
             self._free.append(entry)
 
+    def finish(self, entry: int, tokens: int, nano: int, now_ns: int) -> tuple[int, int]:
+        """``mark_recorded``, ``settle`` and ``end`` of a call whose record is written, one request."""
+        self.mark_recorded(entry, 1, tokens, nano)
+        over = self.settle(entry, 0, 1, tokens, nano, now_ns)
+        self.end(entry)
+        return over
+
     def in_flight(self) -> int:
         """How many entries are taken."""
         return self._file.geometry.entries - len(self._free)

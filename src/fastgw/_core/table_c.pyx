@@ -195,6 +195,20 @@ cdef class Lane:
         fgw_add(self._stripe + base + BUCKETS, 1)
         fgw_add(self._stripe + base + BUCKETS + 1, value)
 
+    def add_all(self, tuple counters not None, tuple amounts not None):
+        """``add`` each amount to its counter; all of them are looked at before the first is added."""
+        cdef Py_ssize_t place, counter
+        cdef int64_t amount
+        if len(counters) != len(amounts):
+            raise ValueError("not one amount for each counter")
+        for place in range(len(counters)):
+            counter, amount = counters[place], amounts[place]
+            self._check(counter, 1)
+        for place in range(len(counters)):
+            counter, amount = counters[place], amounts[place]
+            if amount:
+                fgw_add(self._stripe + counter, <uint64_t> amount)
+
     def beat(self, uint64_t now_ns):
         """Say that the worker lives; ``Table.lane_info`` shows it."""
         self._check(0, 1)

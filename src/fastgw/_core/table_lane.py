@@ -65,6 +65,20 @@ class Lane:
         with self._mutex:
             self._words[word] = (self._words[word] + n) & MASK
 
+    def add_all(self, counters: tuple[int, ...], amounts: tuple[int, ...]) -> None:
+        """``add`` each amount to its counter; all of them are looked at before the first is added.
+
+        Raises ``ValueError`` unless there are as many of the ones as of the others.
+        """
+        if len(counters) != len(amounts):
+            raise ValueError("not one amount for each counter")
+        for counter, amount in zip(counters, amounts, strict=True):
+            if not -(1 << 63) <= amount < 1 << 63:
+                raise OverflowError("an amount is not a signed 64-bit integer")
+            self._check(counter, 1)
+        for counter, amount in zip(counters, amounts, strict=True):
+            self.add(counter, amount)
+
     def observe(self, base: int, value: int) -> None:
         """Count ``value`` (microseconds) in the histogram of ``HISTOGRAM_WORDS`` counters at ``base``.
 

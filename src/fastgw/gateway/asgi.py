@@ -87,14 +87,16 @@ class ASGIExchange:
         if self._pending is not None:
             self._pending.cancel()
 
-    async def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
+    # Not coroutines of their own but granian's awaitables handed on: a stream awaits one for every event.
+
+    def respond(self, status: int, headers: RawHeaders, body: bytes) -> Awaitable[None]:
         """Send a whole answer."""
         self.started = True
         send = self._proto.send
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    # Not coroutines of their own but granian's awaitables handed on: a stream awaits one for every event.
+        # granian keeps a head until the first of the body comes: what it gives back has nothing to wait for.
+        send({"type": "http.response.start", "status": status, "headers": headers})
+        sent: Awaitable[None] = send({"type": "http.response.body", "body": body, "more_body": False})
+        return sent
 
     def start_stream(self, status: int, headers: RawHeaders) -> Awaitable[None]:
         """Send the head of a streamed answer."""
@@ -125,10 +127,9 @@ class Gateway:
         self.pipeline = Pipeline(plan, table=table, lane=lane, spool=spool_writer, client=client, log=log)
         self._serve = self.pipeline.serve
 
-    async def __call__(self, scope: dict[str, Any], proto: Any) -> None:
+    def __call__(self, scope: dict[str, Any], proto: Any) -> Awaitable[None]:
         """One request from its head to its record."""
-        if scope["type"] == "http":
-            await self._serve(ASGIExchange(scope, proto))
+        return self._serve(ASGIExchange(scope, proto))
 
     @property
     def live(self) -> int:

@@ -5,6 +5,7 @@ Only while nothing has reached the client; each target is asked once. What count
 """
 
 from asyncio import CancelledError
+from collections.abc import Awaitable
 from random import random
 from time import monotonic, time
 from typing import Any
@@ -18,7 +19,7 @@ from fastgw.dialects.registry import OPERATION_OF, OPERATIONS
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway import passthrough
 from fastgw.gateway.translate import between, read_chat
-from fastgw.plan.plan import Retry
+from fastgw.plan.plan import Retry, Timeouts
 from fastgw.telemetry.record import Attempt
 from fastgw.upstream.choose import Tiers, next_of
 from fastgw.upstream.reply import Reply
@@ -28,9 +29,9 @@ NOT_SENT = frozenset({"auth", "connect", "queue_full", "queue_timeout", "not_off
 OUR_FAULT = frozenset({401, 403})
 
 
-async def send(call: Call, dialect: Dialect, body: Any) -> Reply:
+def send(call: Call, dialect: Dialect, body: Any) -> Awaitable[Reply]:
     """The reply that is to be passed on, of whichever target gave it (`call.target`). Raises GatewayError."""
-    return await first_of(call, dialect, body, (call.model.ways,), call.model.model.retry.attempts)
+    return first_of(call, dialect, body, (call.model.ways,), call.model.model.retry.attempts)
 
 
 async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tiers[Way], most: int) -> Reply:
@@ -38,7 +39,7 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
     retry: Retry = call.model.model.retry
     if call.pinned:
         tiers = tuple(tuple(way for way in tier if way.provider == call.pinned) for tier in tiers)
-    total = sum(map(len, tiers))
+    total = len(tiers[0]) if len(tiers) == 1 else sum(map(len, tiers))
     limiter = call.live.limiter
     tried: list[Way] = []
     asked = 0
@@ -60,7 +61,7 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
         last = asked >= most or len(tried) == total
         started = monotonic()
         try:
-            reply = await _ask(call, dialect, body, way)
+            reply = call.reply = await _ask(call, dialect, body, way)
         except UpstreamError as error:
             call.upstream_seconds += monotonic() - started
             _note(call, way, 0, error.reason, started)
@@ -94,9 +95,12 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
         reply.close()
 
 
-async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> Reply:
+# Neither this nor `send` is a coroutine of its own: each one more costs every call.
+
+
+def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> Awaitable[Reply]:
     if isinstance(dialect, OpaqueDialect):
-        return await passthrough.ask(call, dialect, body, way)
+        return passthrough.ask(call, dialect, body, way)
     model = call.upstream_model or way.model
     if dialect.name in way.heads:
         call.translation = None
@@ -110,11 +114,17 @@ async def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> R
         payload = _adjusted(call, way, model, payload)
         head = way.head(spoken, model, b"", len(payload), stream=call.stream)
     if way.signer is not None:
-        head = await way.signed(head, payload, call.model.timeouts.connect)
+        return _ask_signed(call, way, head, payload)
     call.live.limiter.sent(call)
-    reply: Reply = await way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
-    call.reply = reply
-    return reply
+    sending: Awaitable[Reply] = way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
+    return sending
+
+
+async def _ask_signed(call: Call, way: Way, head: bytes, payload: bytes) -> Reply:
+    timeouts: Timeouts = call.model.timeouts
+    head = await way.signed(head, payload, timeouts.connect)
+    call.live.limiter.sent(call)
+    return await way.pool.send(head, payload, timeouts, whole=not call.stream)
 
 
 def _adjusted(call: Call, way: Way, model: str, payload: bytes) -> bytes:

@@ -26,7 +26,7 @@ class Exchange(Protocol):
         """Stop watching."""
         ...
 
-    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> Awaitable[None]:
         """Send a whole answer."""
         ...
 

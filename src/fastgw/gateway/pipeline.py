@@ -6,6 +6,7 @@ record. One coroutine a call, no task of its own, no timer of its own.
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from time import monotonic_ns
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastgw.gateway.answer import JSON, SERVER, Headers, add_facts, error_answer
 from fastgw.gateway.exchange import Exchange
 from fastgw.gateway.listing import shape_of
 from fastgw.gateway.live import Live
-from fastgw.gateway.routes import Kept, Match
+from fastgw.gateway.routes import Match
 from fastgw.gateway.settle import Lane, Ledger, Spool
 from fastgw.gateway.translate import EarlyFailure
 from fastgw.gateway.watch import Watch, body_deadline
@@ -71,7 +72,7 @@ class Pipeline:
         self.client.retire({upstream.origin for upstream in plan.upstreams.values()})
         self.client.vault.retire({upstream.credential for upstream in plan.upstreams.values()})
 
-    async def serve(self, exchange: Exchange) -> None:
+    def serve(self, exchange: Exchange) -> Awaitable[None]:
         """One request, from its head to its record."""
         now_ns = monotonic_ns()
         self._count += 1
@@ -79,9 +80,8 @@ class Pipeline:
         call = Call(call_id, now_ns * 1e-9, now_ns, self.live, exchange)
         match = routes.PROXIED.get(exchange.path)
         if match is None or exchange.method != "POST" or self.draining:
-            await self._elsewhere(call, match)
-        else:
-            await self._proxied(call, match)
+            return self._elsewhere(call, match)
+        return self._proxied(call, match)
 
     async def _proxied(self, call: Call, match: Match) -> None:
         dialect = match.endpoint.dialect
@@ -108,9 +108,13 @@ class Pipeline:
             check(call, scan)
         body: Any
         if match.kept is None:
-            body = await self._read(call, match, scan)
+            mark = _boundary(call, match, scan)
+            body = _peek(call, match, mark, await self._take(call, scan))
         else:
-            body = await self._read_kept(call, match.kept, scan)
+            # Whether it may be made is known before its body is read.
+            asked = responses_state.asked if match.kept.interface == "responses" else passthrough.asked
+            made = asked(call, match.kept)
+            body = made(await self._take(call, scan))
         call.content, call.operation = body, dialect.name
         call.now_ns = monotonic_ns()  # a slow body may have taken half a minute, and limits are counted by this
         for check in live.body:
@@ -161,10 +165,10 @@ class Pipeline:
         self._settle(call)
         await call.exchange.close()
 
-    async def _respond_whole(self, call: Call, dialect: Dialect, reply: Reply) -> None:
+    def _respond_whole(self, call: Call, dialect: Dialect, reply: Reply) -> Awaitable[None]:
         if dialect.name in responses_state.GOING_ON and call.translation is None:
             responses_state.seal_whole(call, reply)
-        await self._respond(call, *relay.whole(call, dialect, reply))
+        return self._respond(call, *relay.whole(call, dialect, reply))
 
     def _settle(self, call: Call) -> None:
         """Record the call, once, and before the end of its answer: who has the answer can count on the record."""
@@ -172,9 +176,10 @@ class Pipeline:
             call.done = True
             self.ledger.settle(call)
 
-    async def _respond(self, call: Call, head: Headers, body: bytes) -> None:
+    def _respond(self, call: Call, head: Headers, body: bytes) -> Awaitable[None]:
         self._settle(call)
-        await call.exchange.respond(call.status, head, body)
+        responding: Awaitable[None] = call.exchange.respond(call.status, head, body)
+        return responding
 
     def _scan(self, call: Call) -> headers.Scan:
         options = call.live.options
@@ -194,38 +199,6 @@ class Pipeline:
         call.body_deadline = 0.0
         call.bytes_in = len(raw)
         return raw
-
-    async def _read_kept(self, call: Call, kept: Kept, scan: headers.Scan) -> passthrough.Asked:
-        """A request about what is kept at a vendor; whether it may be made is known before its body is read."""
-        asked = responses_state.asked if kept.interface == "responses" else passthrough.asked
-        made = asked(call, kept)
-        return made(await self._take(call, scan))
-
-    async def _read(self, call: Call, match: Match, scan: headers.Scan) -> Any:
-        """The body, read whole and peeked into: `call.model_name` and `call.stream` are known afterwards."""
-        dialect = match.endpoint.dialect
-        mark = passthrough.boundary(dialect, scan, call.exchange.headers)
-        if mark is None and scan.content_type not in JSON_TYPES:
-            raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
-        if match.stream:
-            call.form = routes.form(call.exchange.query)
-        raw = await self._take(call, scan)
-        try:
-            if mark is not None:
-                body: Any = passthrough.read_form(call, raw, mark, match.model, dialect)
-            else:
-                body = fields.scan(raw)
-                call.model_name = match.model or body.text(b"model") or passthrough.default_model(dialect)
-                body = names.prepare(call, match, body)
-            if match.deployed:
-                body = passthrough.with_model(body, match.model, mark)
-            call.stream = match.stream if match.stream is not None else dialect.streams and body.flag(b"stream")
-        except fields.FieldError as error:
-            raise GatewayError(error.code, error.message, param=error.field) from None
-        _check_fields(body, dialect, match)
-        if not call.model_name:
-            raise GatewayError("missing_field", "You must provide model, and it must not be empty.", param="model")
-        return body
 
     async def _refuse(self, call: Call, dialect: Dialect | None, error: GatewayError) -> None:
         call.status, call.error = error.status, error.row.code
@@ -341,6 +314,37 @@ class Pipeline:
         demo = b',"demo":true' if self.live.options.demo else b""
         body = b'{"status":"%b","revision":%d%b}' % (b"ready" if ready else b"draining", self.live.revision, demo)
         await exchange.respond(200 if ready else 503, [JSON, SERVER], body)
+
+
+def _boundary(call: Call, match: Match, scan: headers.Scan) -> bytes | None:
+    """Where the parts of a form are cut, None for JSON; refuses what is neither, before it is read."""
+    mark = passthrough.boundary(match.endpoint.dialect, scan, call.exchange.headers)
+    if mark is None and scan.content_type not in JSON_TYPES:
+        raise GatewayError("bad_request", "The body must be JSON: send `content-type: application/json`.")
+    if match.stream:
+        call.form = routes.form(call.exchange.query)
+    return mark
+
+
+def _peek(call: Call, match: Match, mark: bytes | None, raw: bytes) -> Any:
+    """The body that was read, looked into: `call.model_name` and `call.stream` are known afterwards."""
+    dialect = match.endpoint.dialect
+    try:
+        if mark is not None:
+            body: Any = passthrough.read_form(call, raw, mark, match.model, dialect)
+        else:
+            body = fields.scan(raw)
+            call.model_name = match.model or body.text(b"model") or passthrough.default_model(dialect)
+            body = names.prepare(call, match, body)
+        if match.deployed:
+            body = passthrough.with_model(body, match.model, mark)
+        call.stream = match.stream if match.stream is not None else dialect.streams and body.flag(b"stream")
+    except fields.FieldError as error:
+        raise GatewayError(error.code, error.message, param=error.field) from None
+    _check_fields(body, dialect, match)
+    if not call.model_name:
+        raise GatewayError("missing_field", "You must provide model, and it must not be empty.", param="model")
+    return body
 
 
 def _check_fields(body: passthrough.Body, dialect: Dialect, match: Match) -> None:

@@ -140,9 +140,12 @@ def _sealed(document: bytes, swap: Swap) -> bytes:
         return document  # a list of items, say: their ids open nothing
     changes: dict[bytes, bytes | None] = {}
     for name in IDS:
-        value = found.get(name)
-        if value is not None and value.startswith(b'"'):
-            changes[name] = msgspec.json.encode(swap(found.text(name) or ""))
+        try:
+            ident = found.text(name)
+        except fields.FieldError:
+            continue  # no text, or one with half a surrogate pair in it, which opens nothing
+        if ident is not None:
+            changes[name] = msgspec.json.encode(swap(ident))
     return found.replace(changes)
 
 

@@ -65,9 +65,7 @@ class Ledger:
     def _leave(self, call: Call, written: record.Record) -> None:
         """Bring what the call took to what it used, once its record is written."""
         entry, tokens, nano = call.entry, written.input_tokens + written.output_tokens, written.cost_nano or 0
-        self.book.mark_recorded(entry, 1, tokens, nano)
-        over_tokens, over_nano = self.book.settle(entry, 0, 1, tokens, nano, monotonic_ns())
-        self.book.end(entry)
+        over_tokens, over_nano = self.book.finish(entry, tokens, nano, monotonic_ns())
         if over_tokens:
             self.lane.add(self._process.overshoot_tokens, over_tokens)
         if over_nano:

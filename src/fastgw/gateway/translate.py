@@ -20,6 +20,7 @@ from fastgw.dialects.hub import (
     Problem,
     Start,
     Target,
+    TextDelta,
     Unsupported,
     UsageSeen,
     merge_usage,
@@ -32,6 +33,7 @@ Edit = Callable[[bytes], bytes]
 QUIET = frozenset({Start, UsageSeen, Done, Fail})
 UNREADABLE = (ValueError, RecursionError)
 """What decoding raises for what is not JSON of its dialect; the latter for what is nested without end."""
+TOO_DEEP = "an event is nested too deeply"
 
 
 class EarlyFailure(Exception):
@@ -46,6 +48,7 @@ class TranslatingTap:
     """Turns an upstream's stream into the client's, event by event. See `dialects.base.Tap`.
 
     What comes before the first content is held back, so that a stream that opens with an error is answered with one.
+    `_flows`: content has gone out and no end has been seen, so that more text goes straight to the writer.
     """
 
     __slots__ = (
@@ -53,6 +56,7 @@ class TranslatingTap:
         "_created",
         "_edit",
         "_ended",
+        "_flows",
         "_frames",
         "_held",
         "_reader",
@@ -84,18 +88,27 @@ class TranslatingTap:
         self._frames = frames or ServerSentEvents()
         self._held: bytes | None = b""
         self._ended = False
+        self._flows = False
 
     def feed(self, data: bytes) -> bytes:
         """The client's frames for the complete events that have arrived.
 
         Raises ValueError for what is no stream and EarlyFailure for an error before any content.
         """
-        frames = self._frames.feed(data)
-        if not frames:
-            return b""
-        return self._release(
-            b"".join([self._write(event) for name, payload in frames for event in self._read(name, payload)])
-        )
+        out: list[bytes] = []
+        try:
+            for name, payload in self._frames.feed(data):
+                for event in self._reader.feed(name, payload):
+                    if self._flows and type(event) is TextDelta:
+                        self.events += 1
+                        out.append(self._writer.feed(event))
+                    else:
+                        out.append(self._write(event))
+        except RecursionError:
+            raise ValueError(TOO_DEEP) from None
+        if self._flows and not self.complete:
+            return self._edited(b"".join(out))
+        return self._release(b"".join(out)) if out else b""
 
     def _release(self, out: bytes) -> bytes:
         # The client's end goes out with the upstream's: what becomes of the connection after it is no matter.
@@ -107,23 +120,24 @@ class TranslatingTap:
                 self._held += out
                 return b""
             out, self._held = self._held + out, None
+        self._flows = not (self.failed or self._ended)
+        return self._edited(out)
+
+    def _edited(self, out: bytes) -> bytes:
         return self._edit(out) if self._edit is not None and out else out
 
     def finish(self) -> bytes:
         """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
-        events = [event for name, payload in self._frames.end() for event in self._read(name, payload)]
+        try:
+            events = [event for name, payload in self._frames.end() for event in self._reader.feed(name, payload)]
+        except RecursionError:
+            raise ValueError(TOO_DEEP) from None
         events += self._reader.end()
         return self._release(b"".join([self._write(event) for event in events]))
 
-    def _read(self, name: str, payload: bytes) -> list[Event]:
-        try:
-            return self._reader.feed(name, payload)
-        except RecursionError:
-            raise ValueError("an event is nested too deeply") from None
-
     def fail(self, error: GatewayError) -> bytes:
         """The event that ends the stream after a failure that the gateway found, in one sequence with the rest."""
-        self.failed = True
+        self.failed, self._flows = True, False
         return self._writer.fail(error, self._call_id)
 
     def _write(self, event: Event) -> bytes:
@@ -147,7 +161,7 @@ class TranslatingTap:
         elif isinstance(event, Fail):
             if self._held is not None and not self.events:
                 raise EarlyFailure(event.problem)
-            self.failed = True
+            self.failed, self._flows = True, False
             return self._writer.fail(event.problem, self._call_id)
         return self._writer.feed(event)
 
@@ -164,9 +178,17 @@ class WholeTranslation:
         self._asked = asked
 
     def request(self, target: Target) -> bytes:
-        """The provider's request. Raises GatewayError (`unsupported_field`) for what it cannot do."""
+        """The provider's request.
+
+        Raises GatewayError: `unsupported_field` for what it cannot do, `invalid_type` for what only this provider looks
+        into and finds broken (arguments of a call that are no JSON, say).
+        """
         try:
             payload: bytes = self._upstream.write_request(self._asked, target)
+        except Invalid as error:
+            raise _invalid(error) from None
+        except RecursionError:
+            raise GatewayError("invalid_json", "The body is nested too deeply.") from None
         except Unsupported as error:
             raise GatewayError(
                 "unsupported_field",
@@ -183,6 +205,9 @@ class WholeTranslation:
         Raises UpstreamError when the provider's cannot be read and EarlyFailure when it is an error.
         """
         try:
+            # What is kept as it came, unlike what is read, is checked nowhere else.
+            if not body.isascii():
+                body.decode()
             reply = self._upstream.read_reply(body)
             return self._written(reply, model, estimate), reply.usage
         except Failed as error:
@@ -201,6 +226,8 @@ class WholeTranslation:
 
     def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Problem:
         """What a provider's error answer says."""
+        if not body.isascii():
+            body = body.decode("utf-8", "replace").encode()
         problem: Problem = self._upstream.read_error(status, headers, body)
         return problem
 
@@ -257,6 +284,10 @@ def read_chat(client: Any, body: bytes, *, model: str, stream: bool) -> Any:
     try:
         return client.read_request(body, model=model, stream=stream)
     except Invalid as error:
-        raise GatewayError("invalid_type", f"{error.field}: {error.reason}", param=error.field) from None
+        raise _invalid(error) from None
     except RecursionError:
         raise GatewayError("invalid_json", "The body is nested too deeply.") from None
+
+
+def _invalid(error: Invalid) -> GatewayError:
+    return GatewayError("invalid_type", f"{error.field}: {error.reason}", param=error.field)

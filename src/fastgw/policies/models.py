@@ -36,7 +36,7 @@ def build(plan: Plan, env: Env) -> Policy:
 
     An alias is replaced in `call.model_name`. What `call.wishes` names further is found and checked in the same way.
     """
-    find = env.routes.find
+    find, exact = env.routes.find, env.routes.exact
 
     def meant(key: Key, asked: str, param: str) -> Meant:
         name = unaliased(key, plan, asked)
@@ -55,6 +55,17 @@ def build(plan: Plan, env: Env) -> Policy:
             )
         return Meant(asked if name != asked else "", name, *found)
 
+    def by_own_name(call: Call) -> bool:
+        """The usual case: one model, called by its own name."""
+        key: Key = call.key
+        route = exact.get(call.model_name)
+        if route is None or call.wishes is not None or plan.aliases or key.aliases:
+            return False
+        if key.models is not None and call.model_name not in key.models:
+            return False
+        call.model = route
+        return True
+
     def wished(key: Key, wishes: Wishes, first: Meant) -> None:
         found = {first.name: first}
         for index, asked in enumerate(wishes.models):
@@ -67,6 +78,8 @@ def build(plan: Plan, env: Env) -> Policy:
     def body(call: Call) -> None:
         if call.model is not None:
             return  # it is about what is kept at a vendor, as its path has said
+        if by_own_name(call):
+            return
         first = meant(call.key, call.model_name, "model")
         take(call, first)
         if call.wishes is not None:

@@ -248,6 +248,9 @@ class Adder(Protocol):
     def add(self, counter: int, n: int) -> None:
         """Add ``n`` to a counter."""
 
+    def add_all(self, counters: tuple[int, ...], amounts: tuple[int, ...]) -> None:
+        """Add each amount to its counter."""
+
     def observe(self, base: int, value: int) -> None:
         """Count ``value``, in microseconds, in the histogram at ``base``."""
 
@@ -261,20 +264,28 @@ class Sums(Protocol):
 
 def account(lane: Adder, at: Handles, record: Record) -> None:
     """Count one finished call from its record; the histograms only where there is something to time."""
-    add = lane.add
-    add(at.requests(record.status), 1)
-    if len(record.attempts) > 1:
-        add(at.retries, len(record.attempts) - 1)
-    if record.input_tokens:
-        add(at.input_tokens, record.input_tokens)
-    if record.output_tokens:
-        add(at.output_tokens, record.output_tokens)
-    if record.cached_tokens:
-        add(at.cached_tokens, record.cached_tokens)
-    if record.cost_nano:
-        add(at.cost_nano, record.cost_nano)
-    add(at.bytes_in, record.bytes_in)
-    add(at.bytes_out, record.bytes_out)
+    lane.add_all(
+        (
+            at.requests(record.status),
+            at.retries,
+            at.input_tokens,
+            at.output_tokens,
+            at.cached_tokens,
+            at.cost_nano,
+            at.bytes_in,
+            at.bytes_out,
+        ),
+        (
+            1,
+            max(len(record.attempts) - 1, 0),
+            record.input_tokens,
+            record.output_tokens,
+            record.cached_tokens,
+            record.cost_nano or 0,
+            record.bytes_in,
+            record.bytes_out,
+        ),
+    )
     lane.observe(at.duration, int(record.total_ms * 1000))
     if record.first_token_ms is not None:
         lane.observe(at.first_token, int(record.first_token_ms * 1000))

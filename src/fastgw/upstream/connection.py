@@ -15,15 +15,19 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from fastgw._core import replies
 from fastgw.errors import UpstreamError
 from fastgw.upstream.framing import EMPTY, START_SIZE, Fault, check_start, ends_here, framing
 from fastgw.upstream.reply import Reply
 
-MAX_HEADERS = 100
+MAX_HEADERS = replies.MAX_HEADERS
 MAX_INTERIM = 16
 HIGH_WATER = 256 * 1024
 JOIN_LIMIT = 32 * 1024
 """Up to here head and body are joined; beyond it the copy costs more than a second iovec (bench/micro/upstream.py)."""
+
+
+_whole = replies.whole
 
 
 class Keeper(Interface):
@@ -217,6 +221,11 @@ class Connection(Protocol):
             # Nothing was asked, so whatever this is must not meet the next request.
             self.drop()
             return
+        if reply._whole and not reply._head_only and self._untouched():
+            found = _whole(data, self._max_head, self._max_body)
+            if found is not None:
+                self._take_whole(reply, *found)
+                return
         self._active = True
         # The end of the head is news too, even if no body came with it.
         before = -1 if self._in_head else reply._buffered
@@ -322,6 +331,18 @@ class Connection(Protocol):
         self._ended = True
         self._keep_alive = self._parser.should_keep_alive()
 
+    def _untouched(self) -> bool:
+        """Whether the next byte is the first of its message."""
+        return self._in_head and self._head_left == self._max_head and not self._held
+
+    def _take_whole(self, reply: Reply, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """A plain reply that came in one piece: the parser, which keeps nothing between messages, need not see it."""
+        reply.first_byte_at = self._clock()
+        reply.status = status
+        reply.headers = headers
+        reply.body = body
+        self._hand_over(reply, clean=True)
+
     # -- inside a message -------------------------------------------------------------------------------------------
 
     def _framing(self, headers: list[tuple[bytes, bytes]]) -> bool:
@@ -408,13 +429,17 @@ class Connection(Protocol):
         clean = self._keep_alive and not self._surplus and ends_here(data, chunks, self._chunked)
         if reply._whole:
             reply._chunks = []
+        self._headers.clear()
+        self._reset()
+        self._hand_over(reply, clean=clean)
+
+    def _hand_over(self, reply: Reply, *, clean: bool) -> None:
+        """The reply to its caller, and the connection to the pool where it is `clean` and the request has left."""
         self.reply = None
         reply._wire = None
         reply.complete = True
         if clean and not self._transport.get_write_buffer_size():
             self.resume()
-            self._headers.clear()
-            self._reset()
             self.idle_since = 0.0
             self._pool.release(self)
         else:
