@@ -51,7 +51,8 @@ class Pipeline:
         self.log = log
         self.book = lane.book()
         self.ledger = Ledger(lane, self.book, spool, log)
-        self.watch = Watch(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self.watch = Watch(self._loop)
         self.draining = False
         self.live = Live(plan, client, table, self.book)
         self._prefix = os.urandom(6).hex()
@@ -85,7 +86,7 @@ class Pipeline:
 
     async def _proxied(self, call: Call, match: Match) -> None:
         dialect = match.endpoint.dialect
-        call.task = asyncio.current_task()
+        call.task = asyncio.current_task(self._loop)  # without the loop: a system call
         self.watch.add(call)
         try:
             await self._run(call, match)

@@ -97,7 +97,10 @@ class TranslatingTap:
         """
         out: list[bytes] = []
         try:
+            # What is kept as it came (citations, say) is looked into by nobody, so that UTF-8 is checked here.
             for name, payload in self._frames.feed(data):
+                if not payload.isascii():
+                    payload.decode()
                 for event in self._reader.feed(name, payload):
                     if self._flows and type(event) is TextDelta:
                         self.events += 1
@@ -129,7 +132,10 @@ class TranslatingTap:
     def finish(self) -> bytes:
         """The end: the client's own one when the upstream's was seen, else nothing that looks like one."""
         try:
-            events = [event for name, payload in self._frames.end() for event in self._reader.feed(name, payload)]
+            events = []
+            for name, payload in self._frames.end():
+                payload.decode()
+                events += self._reader.feed(name, payload)
         except RecursionError:
             raise ValueError(TOO_DEEP) from None
         events += self._reader.end()
@@ -205,8 +211,7 @@ class WholeTranslation:
         Raises UpstreamError when the provider's cannot be read and EarlyFailure when it is an error.
         """
         try:
-            # What is kept as it came, unlike what is read, is checked nowhere else.
-            if not body.isascii():
+            if not body.isascii():  # as in a stream
                 body.decode()
             reply = self._upstream.read_reply(body)
             return self._written(reply, model, estimate), reply.usage
