@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from bench import cpu, load, payloads, servers, streams
+from bench import cpu, keys, load, payloads, servers, streams
 from bench.pairs import Figure, Samples, interleave
 from bench.processes import BenchError, Stage
 from bench.servers import Server
@@ -23,16 +23,17 @@ FLOORS: Final = {"chat-0.4k": 5.0, "stream": 2.0}
 
 
 class Settings(NamedTuple):
-    """How long and how often: rounds, seconds a measurement, requests before memory is looked at again."""
+    """How long and how often: rounds, seconds a measurement, requests before memory is looked at again, new plans."""
 
     pairs: int = 5
     seconds: float = 3.0
     requests: int = 200_000
+    swaps: int = 20
     peers: tuple[str, ...] = ("nginx", "haproxy")
     slowed: int = 0
 
 
-QUICK: Final = Settings(pairs=3, seconds=1.0, requests=20_000)
+QUICK: Final = Settings(pairs=3, seconds=1.0, requests=20_000, swaps=4)
 
 
 def gateways(stage: Stage, upstream: Server, settings: Settings, *, buffering: bool = True) -> dict[str, Server]:
@@ -289,4 +290,6 @@ CASES: Final[dict[str, Callable[[Settings], list[Figure]]]] = {
     "latency": latency,
     "workers": workers,
     "memory": memory,
+    "keys": keys.spread,
+    "plan-swap": keys.swaps,
 }

@@ -46,8 +46,13 @@ def parse(output: str) -> Load:
     raise BenchError(f"wrk printed no summary:\n{output[-1000:]}")
 
 
-def run(stage: Stage, server: Server, *, body: Path, seconds: float, connections: int) -> Load:
-    """Load `server` for `seconds` (at least 1, wrk knows no fractions). Raises BenchError when it is not answered."""
+def run(
+    stage: Stage, server: Server, *, body: Path, seconds: float, connections: int, keys: int = 0, delay: int = 0
+) -> Load:
+    """Load `server` for `seconds` (at least 1, wrk knows no fractions); with `keys`, by so many keys in turn.
+
+    `delay`: milliseconds that each connection waits between its requests. Raises BenchError when it is not answered.
+    """
     whole = max(1, round(seconds))
     command = [
         *("taskset", "-c", ",".join(map(str, sorted(stage.cores.load)))),
@@ -55,6 +60,10 @@ def run(stage: Stage, server: Server, *, body: Path, seconds: float, connections
         server.url + payloads.PATH,
     ]
     environ = {**os.environ, "BENCH_BODY": str(body), "BENCH_KEY": payloads.caller_key()}
+    if keys:
+        environ["BENCH_KEYS"] = str(keys)
+    if delay:
+        environ["BENCH_DELAY"] = str(delay)
     try:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=whole + SLACK_S)
     except subprocess.TimeoutExpired:
@@ -70,11 +79,11 @@ def run(stage: Stage, server: Server, *, body: Path, seconds: float, connections
     return load
 
 
-def measure(stage: Stage, server: Server, *, body: Path, seconds: float, connections: int = 64) -> Cost:
+def measure(stage: Stage, server: Server, *, body: Path, seconds: float, connections: int = 64, keys: int = 0) -> Cost:
     """Load `server` and say what a request cost it. Raises BenchError when it died or refused."""
     pids, beside = server.measured(), server.beside()
     before, before_beside = cpu.seconds(pids), cpu.seconds(beside)
-    load = run(stage, server, body=body, seconds=seconds, connections=connections)
+    load = run(stage, server, body=body, seconds=seconds, connections=connections, keys=keys)
     spent, spent_beside = cpu.seconds(pids) - before, cpu.seconds(beside) - before_beside
     if server.measured() != pids:
         raise BenchError(

@@ -88,6 +88,11 @@ def head(host: str, path: str, body: bytes) -> bytes:
     ).encode()
 
 
+def numbered_key(number: int) -> str:
+    """One of many callers' keys, as `wrk.lua` writes it."""
+    return f"sk-bench-numbered-{number:06d}"
+
+
 def caller_key() -> str:
     """The key the load is sent with."""
     return os.environ.get("BENCH_KEY") or CALLER_KEY

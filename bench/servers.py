@@ -14,6 +14,9 @@ CONFIG: Final = Path(__file__).with_name("everything-on.yaml")
 ROOT: Final = Path(__file__).resolve().parent.parent
 WORKER: Final = "fastgw.gateway.worker"
 CLIENT_BODY: Final = "256k"
+START_S: Final = 60.0
+"""A node with a hundred thousand keys compiles them first."""
+
 LITERAL: Final = 3_000  # nginx takes no word of 4 KB or more in its config
 
 _NGINX: Final = """
@@ -142,15 +145,22 @@ def haproxy(stage: Stage, upstream: Server) -> Server:
 
 
 def fastgw(
-    stage: Stage, upstream: Server, *, workers: int = 1, slowed: int = 0, kind: str = "openai_compatible"
+    stage: Stage,
+    upstream: Server,
+    *,
+    workers: int = 1,
+    slowed: int = 0,
+    kind: str = "openai_compatible",
+    config: Path = CONFIG,
+    data: Path | None = None,
 ) -> Fastgw:
-    """fastgw by `everything-on.yaml` before a provider of this kind.
+    """fastgw by `everything-on.yaml`, or another `config`, before a provider of this kind.
 
-    `slowed` puts so many microseconds of nothing into every call.
+    `slowed` puts so many microseconds of nothing into every call. `data` is its data directory, a new one if not given.
     """
     port, console = free_port(), free_port()
     name = "fastgw" if kind == "openai_compatible" else f"fastgw to {kind}"
-    data = stage.path(f"{name} data")
+    data = data or stage.path(f"{name} data")
     environ = {
         "BENCH_UPSTREAM": upstream.url if kind == "anthropic" else f"{upstream.url}/v1",
         "BENCH_KIND": kind,
@@ -160,13 +170,13 @@ def fastgw(
     if slowed:
         environ |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'bench' / 'slow_start'}", slow.VARIABLE: str(slowed)}
     command = [
-        *(sys.executable, "-m", "fastgw", "serve", "-c", str(CONFIG), "--host", HOST, "--drain", "2"),
+        *(sys.executable, "-m", "fastgw", "serve", "-c", str(config), "--host", HOST, "--drain", "2"),
         *("--port", str(port), "--console-port", str(console)),
         *("--workers", str(workers), "--data-dir", str(data)),
     ]
     server = Fastgw(name, port, stage.start(name, command, stage.cores.server, environ))
     # The node listens before its workers serve; each must be there, or the first load meets an idle core.
-    server.process.wait_for(_workers_ready(server, workers))
+    server.process.wait_for(_workers_ready(server, workers), START_S)
     return server
 
 

@@ -3,6 +3,8 @@
 --     BENCH_KEY=fgw-... BENCH_MODEL=fast wrk -t2 -c64 -d10s --latency -s bench/wrk.lua http://127.0.0.1:4000/v1/chat/completions
 --
 -- BENCH_KEY    the caller's key               BENCH_MODEL  the model to ask for
+-- BENCH_KEYS   ask by so many keys in turn (sk-bench-numbered-000000 and on) instead of by one
+-- BENCH_DELAY  milliseconds that each connection waits before it asks again
 -- BENCH_SIZE   bytes of the prompt, about     BENCH_BODY   a file to send instead of all that
 -- The last line printed is JSON: times in microseconds, `status` counts answers of 400 and above.
 
@@ -26,6 +28,30 @@ end
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
 wrk.headers["authorization"] = "Bearer " .. key
+
+local pause = tonumber(os.getenv("BENCH_DELAY") or 0)
+if pause > 0 then
+  function delay()
+    return pause
+  end
+end
+
+local keys = tonumber(os.getenv("BENCH_KEYS") or 0)
+local number, before, after = 0, nil, nil
+
+-- Far apart in number, each of them once before any comes again: keys is never a multiple of this prime.
+if keys > 0 then
+  function init()
+    wrk.headers["authorization"] = "Bearer sk-bench-numbered-NUMBER"
+    local whole = wrk.format()
+    local first, last = string.find(whole, "NUMBER", 1, true)
+    before, after = string.sub(whole, 1, first - 1), string.sub(whole, last + 1)
+  end
+  function request()
+    number = (number + 7919) % keys
+    return before .. string.format("%06d", number) .. after
+  end
+end
 
 function done(summary, latency, requests)
   local errors = summary.errors

@@ -38,12 +38,24 @@ def sets(twin: ModuleType, opened) -> tuple:
     """A limit at each level, so high that none refuses."""
     interval, tau = compile_rate(60_000_000, 60, 60_000_000)
     slots = [opened.slot(slot_id(level, "bench", "rate", "requests", "60s")) for level in LEVELS]
-    return tuple(twin.Rules([(slot, interval, tau)]) for slot in slots)
+    return tuple(twin.Limits([twin.Limit(slot, twin.RATE, twin.REQUESTS, 0, interval, tau)]) for slot in slots)
 
 
-@pytest.mark.benchmark(group="table: take of three limits")
+@pytest.mark.benchmark(group="table: take of three limits, settled")
 def test_take(benchmark, opened, sets):
-    assert benchmark(lambda: opened.take(sets, 1, time.monotonic_ns()))[0] == -1
+    lane = opened.claim_lane(time.monotonic_ns())
+    book = lane.book()
+    entry = book.begin(bytes(16), time.monotonic_ns(), 0, b"", b"")
+
+    def take() -> int:
+        now = time.monotonic_ns()
+        refused = book.take(entry, sets, 1, 0, 0, now, (0, 0, 0))[0]
+        book.settle(entry, 0, 1, 0, 0, now)
+        return refused
+
+    assert benchmark(take) == -1
+    book.end(entry)
+    lane.close()
 
 
 @pytest.mark.benchmark(group="table: add to a counter")

@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "upstream_timeout": Kind(504, "api_error", "upstream_timeout", "upstream", retryable=True),
     "upstream_auth_failed": Kind(502, "api_error", "upstream_auth_failed", "upstream", retryable=True),
     "upstream_invalid_response": Kind(502, "api_error", "upstream_invalid_response", "upstream", retryable=True),
+    "upstream_rate_limited": Kind(429, "rate_limit_error", "rate_limit_exceeded", "upstream", retryable=True),
     "upstream_busy": Kind(503, "api_error", "overloaded", "gateway", retryable=True),
     "no_target_available": Kind(503, "api_error", "no_target_available", "gateway"),
     "overloaded": Kind(503, "api_error", "overloaded", "gateway"),
@@ -64,17 +65,21 @@ class GatewayError(Exception):
         message: for the caller: what is wrong, which rule said so, what to do. Never holds a secret or a body.
         param: the request field at fault, when there is one.
         retry_after: seconds until another attempt makes sense; sent as `retry-after`.
+        allow: the methods that the path takes, where it is the method that is refused; sent as `allow`.
     """
 
-    __slots__ = ("kind", "message", "param", "retry_after", "row")
+    __slots__ = ("allow", "kind", "message", "param", "retry_after", "row")
 
-    def __init__(self, kind: str, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: str, message: str, *, param: str | None = None, retry_after: float | None = None, allow: str = ""
+    ) -> None:
         super().__init__(kind, message)
         self.kind = kind
         self.row = KINDS[kind]
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
 
     @property
     def status(self) -> int:

@@ -37,8 +37,6 @@ _NO_METRICS = (None, None)
 class _Scheduler(_native.CallbackScheduler):  # type: ignore[misc]
     """Takes requests from granian's thread to the loop: those that come while it is busy in one go."""
 
-    __slots__ = ()
-
     def __new__(cls, app: Application, loop: asyncio.AbstractEventLoop) -> Self:
         # What follows the application is for granian's own way of running coroutines, which is not used.
         made: Self = super().__new__(cls, loop, app, None, None, None)

@@ -12,11 +12,21 @@ from typing import NamedTuple
 import pytest
 
 from fastgw._core import NATIVE, table_layout, table_py
+from fastgw._core.table_charge import rate_level
+from fastgw._core.table_layout import REQUESTS
 
 NOW = 10**15
 SECOND = 10**9
 TWINS = ["table_py", "table_c"]
 NAMES = itertools.count(1)
+
+
+class Rated(NamedTuple):
+    """One rate: as ``Book.take`` wants it, and what its word is read by."""
+
+    limits: table_py.Limits
+    slot: int
+    cap: int
 
 
 class Core(NamedTuple):
@@ -34,8 +44,41 @@ class Core(NamedTuple):
     def slot(self, kind: int = table_layout.RATE) -> int:
         return self.table.slot(next(NAMES).to_bytes(16, "little"), kind)
 
-    def rule(self, interval: int, burst: int, slot: int | None = None) -> table_py.Rules:
-        return self.module.Rules([(self.slot() if slot is None else slot, interval, interval * (burst - 1))])
+    def rule(self, interval: int, burst: int, slot: int | None = None) -> Rated:
+        slot = self.slot() if slot is None else slot
+        return Rated(self.rates((slot, interval, burst)), slot, interval * burst)
+
+    def rates(self, *rules: tuple[int, int, int]) -> table_py.Limits:
+        """Several rates of one owner: slot, interval and burst of each."""
+        limits = [(slot, table_layout.RATE, REQUESTS, 0, every, every * (burst - 1)) for slot, every, burst in rules]
+        return self.module.Limits([table_layout.Limit(*limit) for limit in limits])
+
+    def take(
+        self, rules: tuple[Rated | table_py.Limits, ...], units: int, now: int = NOW, back: int | None = None
+    ) -> tuple[int, ...]:
+        """What a call is told that takes so many requests: refused, wait, tight, left, reset.
+
+        It ends with what it took, or gives it back at the time ``back``.
+        """
+        lane = self.table.claim_lane()
+        try:
+            book = lane.book()
+            entry = book.begin(bytes(16), now, 0, b"", b"")
+            sets = tuple(rule.limits if isinstance(rule, Rated) else rule for rule in rules)
+            told = book.take(entry, sets, units, 0, 0, now, (0, 0, 0))
+            if back is not None:
+                book.settle(entry, 0, 0, 0, 0, back)
+            book.end(entry)
+        finally:
+            lane.close()
+        return told[0], told[1], *told[3:6]
+
+    def read_gcra(self, slot: int) -> int:
+        word = self.geometry.slot_word(slot) + table_layout.SLOT_VALUE
+        fd = os.open(self.path, os.O_RDONLY)
+        data = os.pread(fd, 8, word * 8)
+        os.close(fd)
+        return int.from_bytes(data, sys.byteorder)
 
     def write_gcra(self, slot: int, value: int) -> None:
         word = self.geometry.slot_word(slot) + table_layout.SLOT_VALUE
@@ -84,5 +127,6 @@ def lines(child: subprocess.Popen[str]) -> list[str]:
     return out.split()
 
 
-def level(core: Core, rules: table_py.Rules, now: int = NOW) -> int:
-    return core.table.peek((rules,), 0, now)[4]
+def level(core: Core, rule: Rated, now: int = NOW) -> int:
+    """How far the rate's word is ahead of now: 0 at rest."""
+    return rate_level(core.read_gcra(rule.slot), now, rule.cap)

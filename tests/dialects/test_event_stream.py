@@ -179,3 +179,24 @@ def test_what_does_not_fit_is_not_written(headers, payload):
 def test_an_error_without_words():
     ((name, payload),) = EventStream().feed(encode({":message-type": "error"}, b""))
     assert (name, json.loads(payload)) == (FAILED, {"code": None, "message": None})
+
+
+def test_names_are_remembered_by_the_whole_of_their_headers():
+    cutter = EventStream()
+    for _ in range(3):
+        assert [one for message in ALL for one in cutter.feed(message)] == CUT
+    broken = bytearray(ONE)
+    broken[-6] ^= 1
+    with pytest.raises(ValueError, match="checksum"):
+        cutter.feed(bytes(broken))
+
+
+def test_no_more_names_are_remembered_than_a_stream_needs():
+    cutter = EventStream()
+    for number in range(3 * event_stream.MAX_NAMES):
+        assert cutter.feed(event(f"kind{number}", b"{}") * 2) == [(f"kind{number}", b"{}")] * 2
+    assert len(cutter._names) == event_stream.MAX_NAMES
+    long = event("k" * event_stream.MAX_NAMED, b"{}")
+    cutter = EventStream()
+    assert cutter.feed(long) == [("k" * event_stream.MAX_NAMED, b"{}")]
+    assert cutter._names == {}

@@ -12,7 +12,7 @@ ENDS = [b"\n", b"\r", b"\r\n"]
 line = st.sampled_from(
     [
         b"data: a", b"data:b", b"data:  c", b"data", b": note", b"event: x", b"id: 1", "data: \u2028\u0085".encode(),
-        b"data: \xff", b"x", b"",
+        b"data: \xff", b"x", b"", b"event: y", b"event:z ",
     ]
 )  # fmt: skip
 streams = st.lists(st.tuples(line, st.sampled_from(ENDS)), max_size=30).map(
@@ -73,6 +73,32 @@ def test_every_byte_alone(stream):
     blocks, tail = fed([stream[i : i + 1] for i in range(len(stream))])
     whole, rest = fed([stream])
     assert (b"".join(blocks), tail) == (b"".join(whole), rest)
+
+
+@given(streams)
+def test_frames_are_the_names_and_payloads_of_the_events(stream):
+    block, _ = framing.complete(stream)
+    found = [(framing.name(event), framing.payload(event)) for event in framing.events(block)]
+    assert framing.frames(block) == [(name, payload) for name, payload in found if payload is not None]
+
+
+@given(streams, st.lists(st.integers(0, 400), max_size=12))
+def test_a_stream_that_is_cut_loses_nothing_of_its_bytes_or_events(stream, places):
+    cutter, found, passed = framing.ServerSentEvents(), [], b""
+    for piece in cut(stream, places):
+        found += cutter.feed(piece)
+        passed += cutter.block
+    assert passed + cutter.tail == stream
+    assert found == framing.frames(framing.complete(stream)[0])
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_events_that_come_one_by_one_keep_their_names(end):
+    cutter = framing.ServerSentEvents()
+    events = [(b"a", b"1"), (b"a", b"2"), (b"b", b"3"), (b"", b"4"), (b"b", b"5"), (b"b", b"6"), (b"", b"7")]
+    pieces = [(b"event: " + name + end if name else b"") + b"data: " + data + end + end for name, data in events]
+    found = [cutter.feed(piece) for piece in [*pieces, b":" + end + end]]
+    assert [one for piece in found for one in piece] == [(name.decode(), data) for name, data in events]
 
 
 @given(streams)

@@ -133,6 +133,31 @@ async def test_each_level_refuses_in_its_own_name(tmp_path: Path, mock: Mock, le
         assert replies[2].headers["x-ratelimit-reset-requests"].endswith("s")
 
 
+SIX = 'concurrent: 9, requests: [100/s, 1000/hour], tokens: [1000000/min, 9000000/day], budget: "10/month"'
+WHOSE = {
+    "target": "target 'mock/mock-small'",
+    "model": "model 'mock-small'",
+    "gateway": "this gateway",
+    "key": "key 'one'",
+}
+
+
+@pytest.mark.parametrize("narrow", ["key", "model", "gateway", "target"])
+async def test_six_limits_at_every_level_are_all_counted(
+    tmp_path: Path, spare: Callable[..., Mock], narrow: str
+) -> None:
+    """As many as a call can be charged for; one of the 24 lets three pass, and it is that one which refuses."""
+    limits = dict.fromkeys(WHOSE, SIX) | {narrow: SIX.replace("1000/hour", "3/hour")}
+    price = "price: {input: 1, output: 1, force: true}"
+    text = config(spare(), key=limits["key"], model=limits["model"], gateway=limits["gateway"])
+    one = "{provider: mock, model: mock-small}"
+    text = text.replace(one, f"{{provider: mock, model: mock-small, {price}, limits: {{{limits['target']}}}}}")
+    with node(tmp_path, text) as gateway:
+        replies = await send(gateway, *[ask() for _ in range(5)])
+        assert [reply.status for reply in replies] == [200] * 3 + [429] * 2
+        assert all(WHOSE[narrow] in reply.json()["error"]["message"] for reply in replies[3:])
+
+
 async def test_who_waits_as_told_is_served(tmp_path: Path, spare: Callable[..., Mock]) -> None:
     with node(tmp_path, config(spare(), key="requests: 2/s, burst: 1")) as gateway:
         first, second = await send(gateway, ask(), ask())

@@ -68,7 +68,7 @@ async def full_strength(gateway: Node, without: int) -> float:
     return time.monotonic() - began
 
 
-async def test_ten_kills_under_load(tmp_path: Path, spare: Callable[..., Mock]) -> None:
+async def test_f28_ten_kills_under_load(tmp_path: Path, spare: Callable[..., Mock]) -> None:
     """The third and fourth strike the same place within three seconds."""
     mock = spare("--latency", "20")
     with node(tmp_path, config(mock), workers=2) as gateway:

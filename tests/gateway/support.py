@@ -8,7 +8,7 @@ from fastgw.plan.plan import Key, Model, Options, Plan, Price, Retry, Target, Ti
 from fastgw.providers.quirks import Traits
 from fastgw.telemetry.metrics import Handles, SeriesRegistry
 from fastgw.upstream.reply import Reply
-from fastgw.upstream.route import facts
+from fastgw.upstream.route import Route, facts
 
 REGISTRY = SeriesRegistry(4096)
 for _name in ("a", "b", "c"):
@@ -90,7 +90,7 @@ class Way:
         self.provider, self.model, self.name = provider, model, f"{provider}/{model}"
         self.weight, self.priority, self.price, self.secret = 1, priority, price, secret
         self.pool = Pool(*answers)
-        self.signer = None
+        self.signer, self.health, self.alone, self.kind = None, None, True, provider
         self.allow = headers.Allow((b"accept",))
         self.heads = dict.fromkeys(dialects, b"")
         self.translated, self.drop, self.max_output, self.asks_usage = {}, frozenset(), 4096, True
@@ -110,7 +110,7 @@ class Way:
 def route_of(*ways, retry=None):
     targets = tuple(Target(way.name, way.provider, way.model) for way in ways)
     model = Model("fast", targets, retry=retry or Retry())
-    return SimpleNamespace(name="fast", model=model, ways=ways, timeouts=Timeouts())
+    return Route(model, ways)
 
 
 def reply_of(status=200, body=b"{}", lines=(), stream=False):

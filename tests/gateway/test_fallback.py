@@ -10,8 +10,9 @@ from fastgw.dialects.openai import CHAT
 from fastgw.dialects.openrouter import Preferences, Wishes
 from fastgw.errors import GatewayError, UpstreamError
 from fastgw.gateway import fallback
-from fastgw.plan.plan import Model, Retry, Target, Timeouts
+from fastgw.plan.plan import Model, Retry, Target
 from fastgw.policies.models import Meant
+from fastgw.upstream.route import Route
 from tests.gateway.support import Limiter, Way, call_of, reply_of
 
 BODY = fields.scan(b'{"model":"first","messages":[]}')
@@ -25,7 +26,9 @@ def failure(reason, kind="upstream_unreachable"):
 
 def route(name, *ways, takes_provider=False):
     model = Model(name, tuple(Target(way.name, way.provider, way.model) for way in ways), retry=RETRY)
-    return SimpleNamespace(name=name, model=model, ways=ways, timeouts=Timeouts(), takes_provider=takes_provider)
+    made = Route(model, ways)
+    made.takes_provider = takes_provider
+    return made
 
 
 def way(name, *answers, kind="openai", **more):

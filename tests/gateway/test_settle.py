@@ -28,6 +28,10 @@ class Lane:
         assert n >= 0
         self.counts[counter] += n
 
+    def add_all(self, counters, amounts):
+        for counter, n in zip(counters, amounts, strict=True):
+            self.add(counter, n)
+
     def observe(self, base, value):
         assert value >= 0
         self.seen[base] += 1
@@ -64,6 +68,12 @@ class Book:
 
     def end(self, entry):
         self.done.append(("end", entry))
+
+    def finish(self, entry, tokens, nano, now_ns):
+        self.mark_recorded(entry, 1, tokens, nano)
+        over = self.settle(entry, 0, 1, tokens, nano, now_ns)
+        self.end(entry)
+        return over
 
 
 class Log:

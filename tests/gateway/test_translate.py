@@ -116,6 +116,15 @@ def test_an_error_at_the_very_end_of_a_stream_without_content():
         tap.finish()
 
 
+@pytest.mark.parametrize("after", ["text", "think", "tool", "stop", "done"])
+def test_nothing_goes_out_behind_an_error_it_came_with(after):
+    tap, writer = tap_of()
+    feed(tap, "text")
+    assert tap.feed(frames("text", "fail", after, "out")) == b"t!too much"
+    assert feed(tap, after) == [b""]
+    assert (tap.events, tap.failed, tap.usage, writer.ends) == (2, True, Usage(output=5), 0)
+
+
 @pytest.mark.parametrize("words", [["text", "fail"], ["texfail"]])
 def test_an_error_after_content_is_told_in_the_stream(words):
     tap, writer = tap_of()

@@ -55,6 +55,21 @@ def test_for_the_cap_what_was_taken_goes_first_and_only_the_rest_counts(tmp_path
     assert cleaned.records == 600 - 300 - sum(1 for name in lane.live for _ in frames(spool_dir(tmp_path) / name))
 
 
+def test_where_calls_are_refused_what_is_unread_stays_and_what_was_taken_goes_early(tmp_path, lane):
+    keeper, directory = Housekeeper(tmp_path, 3600.0), spool_dir(tmp_path)
+    names = segment_names(directory)
+    assert keeper.clean(0, refuse=True) == (0, 0)
+    assert segment_names(directory) == names
+    take_all(tmp_path).close()
+    size = usage(directory).bytes
+    assert keeper.clean(2 * size, refuse=True) == (0, 0)
+    assert keeper.clean(2 * size - 4096, refuse=True).records == 0
+    assert 0 < usage(directory).bytes <= size - 2048
+    assert len(segment_names(directory)) == len(names) - 1
+    assert keeper.clean(0, refuse=True).records == 0
+    assert segment_names(directory) == sorted(lane.live)
+
+
 def test_a_damaged_segment_stays_for_people_until_the_cap(tmp_path, lane):
     lane.close()
     first = spool_dir(tmp_path) / segment_names(spool_dir(tmp_path))[0]

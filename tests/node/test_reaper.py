@@ -63,7 +63,7 @@ def work_and_die(directory: Path, slot: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_dead_workers_calls_are_settled_recorded_and_counted(tmp_path, shared):
+def test_f40_a_dead_workers_calls_are_settled_recorded_and_counted(tmp_path, shared):
     slot = shared.slot(slot_id("key", "k", "window", "tokens", "day"), table.DAY)
     child = os.fork()
     if not child:
@@ -90,4 +90,115 @@ def test_a_dead_workers_calls_are_settled_recorded_and_counted(tmp_path, shared)
     places = ProcessHandles.find(series)
     assert shared.counter_sum(places.calls_reaped) == 2
     assert log.lines[-1] == ("lane_reaped", {"lane": log.lines[-1][1]["lane"], "records_counted": 1, "calls": 2})
+    lane.close()
+
+
+class Killer:
+    """Ends this process at one of the moments that `passed` counts."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def passed(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalTable:
+    """The table of a node that may be killed before and after each record that it writes, and after each lane."""
+
+    def __init__(self, real, killer: Killer) -> None:
+        self._real, self._killer = real, killer
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def replay(self, lane, added):
+        self._real.replay(lane, added)
+        self._killer.passed()
+
+    def reap(self, lane, known, write):
+        def mortal(orphan):
+            self._killer.passed()
+            write(orphan)
+            self._killer.passed()
+
+        orphans = self._real.reap(lane, known, mortal)
+        self._killer.passed()
+        return orphans
+
+
+def reap_and_die(directory: Path, moment: int) -> None:
+    """A node that sees to the dead and is killed on the way; exits with 3 when it had done before."""
+    ours = open_table(directory, create=False)
+    series = SeriesRegistry(ours.counters).series
+    reaper = Reaper(MortalTable(ours, Killer(moment)), ours.claim_lane(), directory, lambda: series, Log())
+    reaper.reap()
+    os._exit(3)
+
+
+def run(work, *arguments) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            work(*arguments)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_nodes_that_are_killed_while_they_reap_record_each_call_once(tmp_path):
+    """Two nodes in a row, each killed at every moment of its reaping, and a third that ends the work."""
+    moments = 0
+    for first in range(12):
+        done = True
+        for second in range(12):
+            directory = tmp_path / f"{first}-{second}"
+            directory.mkdir()
+            shared = open_table(directory, create=True)
+            slot = shared.slot(slot_id("key", "k", "window", "tokens", "day"), table.DAY)
+            assert run(work_and_die, directory, slot) == -signal.SIGKILL
+            done = run(reap_and_die, directory, first) == 3
+            last = run(reap_and_die, directory, second)
+            assert last in (3, -signal.SIGKILL)
+            lane = shared.claim_lane()
+            series = SeriesRegistry(shared.counters).series
+            reaper = Reaper(shared, lane, directory, lambda series=series: series, Log())
+            reaper.reap()
+            assert shared.unreaped() == []
+            reaper.close()
+            rows = [record.decode(payload) for _, _, payload in spool.read(spool.spool_dir(directory))]
+            assert sorted(row.id for row in rows) == sorted(call_id(call) for call in CALLS), (first, second)
+            assert shared.used(slot, WINDOWS) == 15 + 15 + 100
+            assert shared.totals() == (4, 120, 10, 14), (first, second)
+            lane.close()
+            shared.close()
+            moments += 1
+            if last == 3:
+                break
+        if done:
+            break
+    assert done
+    assert moments > 20
+
+
+def test_what_failed_half_way_is_not_recorded_again(tmp_path, shared, monkeypatch):
+    slot = shared.slot(slot_id("key", "k", "window", "tokens", "day"), table.DAY)
+    assert run(work_and_die, tmp_path, slot) == -signal.SIGKILL
+    series, lane = SeriesRegistry(shared.counters).series, shared.claim_lane()
+    reaper = Reaper(shared, lane, tmp_path, lambda: series, Log())
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastgw.telemetry.metrics.account", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            reaper.reap()
+    assert reaper.reap() == 1
+    reaper.close()
+    ids = [record.decode(payload).id for _, _, payload in spool.read(spool.spool_dir(tmp_path))]
+    assert sorted(ids) == sorted(call_id(call) for call in CALLS)
+    assert shared.totals() == (4, 120, 10, 14)
     lane.close()

@@ -104,6 +104,11 @@ MISTAKES = [
     (PROVIDERS + "bounds: {headers: 0}", "bounds.headers: must be 1 to"),
     (PROVIDERS + "bounds: {heartbeat: x}", "bounds.heartbeat: 'x' is not a duration"),
     (PROVIDERS + "records: {spool_cap: 0}", "records.spool_cap: Expected `str`"),
+    (PROVIDERS + "records: {when_full: block}", "records.when_full: 'block' is neither shed nor refuse"),
+    (
+        PROVIDERS + "records: {when_full: refuse, spool_cap: 64MiB}",
+        "records.spool_cap: with when_full refuse it must hold 8 of records.segment and 1 MiB (68157440 bytes)",
+    ),
     (PROVIDERS + "records: {keep: 30h}", "records.keep: '30h' is not a number of days"),
     (PROVIDERS + "records: {segment: '0'}", "records.segment: '0' is not a size"),
     (PROVIDERS + "limits: {requests: 0/s}", "limits.requests: '0/s' is not a rate"),

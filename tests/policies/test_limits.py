@@ -1,9 +1,14 @@
 """Limits: all together or not at all, the narrowest first, and the headers tell of the tightest."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from fastgw._core import table as shared
 from fastgw.errors import GatewayError
+from fastgw.plan.plan import Rule
 from fastgw.policies import limits
+from fastgw.state.table import slot_id
 from tests.policies.support import call_of, env_of, key, model, open_table, plan_of, rule
 
 NS = 10**9
@@ -169,3 +174,52 @@ def test_a_model_without_limits_is_entered_freely(table):
     enter = setup.limiter.enter_model
     for _ in range(3):
         enter(call_of(setup.key, "other", T0), setup.env.routes.exact["fast"])
+
+
+WINDOWS = {"hour": shared.HOUR, "day": shared.DAY, "month": shared.MONTH}
+
+
+def six(table, level, owner):
+    """As many limits as one owner may have, none of them money, so wide that none refuses."""
+    made = []
+    for unit, per in [*(("requests", per) for per in WINDOWS), ("tokens", "hour"), ("tokens", "day")]:
+        slot = table.slot(slot_id(level, owner, "window", unit, per), WINDOWS[per])
+        made.append(Rule(level, owner, "window", unit, per, 10**9, slot=slot))
+    return (*made, rule(table, level, owner, 60_000, 60_000))
+
+
+def target(table, name):
+    return SimpleNamespace(name=name, rules=six(table, "target", name), provider="up", model="m", price=None)
+
+
+def test_a_call_of_one_model_has_room_for_six_limits_at_every_level(table):
+    holder, one = key("alice", rules=six(table, "key", "alice")), model("fast", six(table, "model", "fast"))
+    plan = plan_of([holder], [one], six(table, "gateway", ""))
+    env = env_of(plan, table, book=LANES[table].book())
+    way = target(table, "up/fast")
+    limiter = limits.Limiter(plan, env)
+    call = call_of(holder, "fast", T0)
+    call.model, call.upstream_model = env.routes.find("fast")
+    limiter.enter(call)
+    assert limiter.attempt(call, way) is None
+    assert LANES[table].book().charges(call.entry) == 24
+
+
+@pytest.mark.xfail(strict=True, reason="a further model's limits are not held against the room that a call has")
+def test_a_further_model_that_a_call_has_no_room_for_is_passed_over(table):
+    """Six limits of key, gateway and the first model, and six of the next: its target's find no room any more."""
+    holder = key("alice", rules=six(table, "key", "alice"))
+    first, second = (model(name, six(table, "model", name)) for name in ("fast", "slow"))
+    plan = plan_of([holder], [first, second], six(table, "gateway", ""))
+    env = env_of(plan, table, book=LANES[table].book())
+    way = target(table, "up/slow")
+    env.routes.exact["slow"].ways = (way, way)
+    limiter = limits.Limiter(plan, env)
+    call = call_of(holder, "fast", T0)
+    call.model, call.upstream_model = env.routes.find("fast")
+    limiter.enter(call)
+    with pytest.raises(GatewayError) as caught:
+        limiter.enter_model(call, env.routes.exact["slow"])
+    assert 400 <= caught.value.status < 500
+    assert LANES[table].book().charges(call.entry) == 18, "it has taken nothing"
+    assert call.refused_by == ""

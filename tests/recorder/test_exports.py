@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastgw.recorder import exports
 from fastgw.recorder.exports import Exports
 from fastgw.recorder.offsets import Export, State, Sums
-from fastgw.telemetry.record import Record
+from fastgw.telemetry.record import Record, to_json_line
 from tests.recorder.support import DAY_US, NOON_US
 
 
@@ -91,6 +91,26 @@ def test_many_days_keep_few_files_open(tmp_path):
     assert {export.sums.records for export in state.exports.values()} == {2}
     assert len(exports.names(tmp_path)) == 20
     assert files.expire(date(2024, 10, 6)) == ["2024-10-04.jsonl", "2024-10-05.jsonl"]
+    files.close()
+
+
+@pytest.mark.parametrize("n", [1, exports.AT_ONCE - 1, exports.AT_ONCE, 3 * exports.AT_ONCE + 1])
+def test_what_is_gathered_is_written_in_order_and_added_up(tmp_path, n):
+    state = State()
+    files = Exports(tmp_path, state)
+    made = [
+        Record(id=str(i), ts=NOON_US + i % 2 * DAY_US, input_tokens=i, output_tokens=1, cost_nano=2) for i in range(n)
+    ]
+    for record in made:
+        files.add(record)
+    files.write()
+    files.sync()
+    for day, name in enumerate(exports.names(tmp_path)):
+        assert (tmp_path / name).read_bytes() == b"".join(to_json_line(record) for record in made[day::2])
+        assert state.exports[name].size == (tmp_path / name).stat().st_size
+    assert state.totals == Sums(n, sum(range(n)), n, 2 * n)
+    files.write()
+    assert state.totals.records == n
     files.close()
 
 

@@ -186,6 +186,27 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch, number):
     lane.close()
 
 
+@pytest.mark.parametrize(("most", "bytes_most", "commits"), [(7, 1 << 20, 15), (1000, 2_000, 1), (1000, 1, 3)])
+def test_a_commit_holds_so_many_records_or_so_many_bytes(tmp_path, monkeypatch, most, bytes_most, commits):
+    monkeypatch.setattr(recorder, "BATCH", most)
+    monkeypatch.setattr(recorder, "BATCH_BYTES", bytes_most)
+    lane = writer(tmp_path)
+    for n in range(100):
+        put(lane, n)
+    sizes, one = [], Recorder(tmp_path, pytest.fail)
+    while True:
+        more, before = one.step(), sum(sizes)
+        sizes.append(one.state.totals.records - before)
+        if not more:
+            break
+    assert sum(sizes) == 100
+    assert max(sizes) <= most
+    assert len(sizes) >= commits
+    assert exported(tmp_path) == [str(n) for n in range(100)]
+    one.close()
+    lane.close()
+
+
 def test_only_one_recorder_at_a_time(tmp_path):
     one = Recorder(tmp_path, pytest.fail)
     with pytest.raises(InUseError, match="another recorder is at work"):

@@ -111,3 +111,25 @@ def test_the_frame_is_as_documented(tmp_path):
     assert (described.lane, described.sequence, described.state, described.live) == (3, 1, segment.ACTIVE, True)
     assert abs(described.opened_us / 1e6 - time.time()) < 60
     writer.close()
+
+
+def test_batches_are_the_frames_and_those_before_a_bad_one_come_first(tmp_path):
+    writer = Writer(tmp_path, 0, 1 << 20)
+    sent = [b"%04d" % n * (200 + n % 9) for n in range(900)]
+    assert all(writer.append(payload) for payload in sent)
+    path = tmp_path / writer.segment
+    lists = list(segment.batches(path))
+    assert all(lists)
+    assert 2 < len(lists) < 10
+    assert [payload for batch in lists for _, payload in batch] == sent
+    assert [frame for batch in lists for frame in batch] == list(segment.frames(path))
+    at, _ = lists[1][7]
+    assert [payload for batch in segment.batches(path, at) for _, payload in batch] == sent[len(lists[0]) + 7 :]
+    writer.close()
+    data = bytearray(path.read_bytes())
+    data[at + 8] ^= 1
+    path.write_bytes(data)
+    got = []
+    with pytest.raises(segment.SpoolError, match=f"frame at {at} does not match"):
+        got.extend(segment.batches(path))
+    assert [payload for batch in got for _, payload in batch] == sent[: len(lists[0]) + 7]

@@ -150,7 +150,7 @@ def test_a_clock_that_went_back_does_not_disorder_names(tmp_path, monkeypatch):
     behind.close()
 
 
-def test_kill_9_loses_nothing_that_was_appended(tmp_path):
+def test_f40_kill_9_loses_nothing_that_was_appended(tmp_path):
     code = (
         "n = 0\nwhile True:\n"
         "    body = str(n).encode() * 20\n    assert w.append(body)\n    n += 1\n"
@@ -186,7 +186,7 @@ w._bytes = Dying(w._bytes)
 
 
 @pytest.mark.parametrize("dies", [DIES_STORING_THE_LENGTH, DIES_WITHIN_THE_COPY])
-def test_kill_9_within_an_append_shows_no_part_of_it(tmp_path, dies):
+def test_f40_kill_9_within_an_append_shows_no_part_of_it(tmp_path, dies):
     with run_writer(tmp_path, f"w.append(b'whole')\n{dies}\nw.append(b'partial')\n") as process:
         assert process.wait() == -signal.SIGKILL
     reader = read(tmp_path)
@@ -280,6 +280,87 @@ def test_disk_full_is_told_sheds_and_recovers(tmp_path):
     assert payloads(read(tmp_path)).count(b"again") == 2
     writer.close()
     late.close()
+
+
+def test_full_means_no_next_segment_and_a_quarter_left_for_running_calls(tmp_path, monkeypatch):
+    writer = Writer(tmp_path, 0, 16 * PAGE)
+    record = b"x" * (PAGE - 8)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool.os, "posix_fallocate", refuse)
+        for _ in range(16):  # into the spare, which leaves none
+            assert writer.append(record)
+        for left in range(14, 3, -1):
+            assert not writer.prepare()
+            assert not writer.full, left
+            assert writer.append(record)
+        assert not writer.prepare()
+        assert writer.full
+        assert "No space left" in writer.problem
+        assert [writer.append(record) for _ in range(4)] == [True] * 3 + [False]
+        assert (writer.full, writer.shed) == (True, 1)
+        writer.sync()
+        assert writer.full
+    assert writer.prepare()
+    assert not writer.full
+    assert writer.append(record)
+    writer.close()
+
+
+def test_a_record_that_found_no_room_says_full_before_anybody_looked(writer):
+    while writer.append(b"x" * 500):
+        pass
+    assert writer.full
+    writer.prepare()
+    assert not writer.full
+    assert not writer.append(b"x" * PAGE)
+    assert not writer.full, "too large is no want of room"
+
+
+def test_full_is_said_before_anything_is_shed_however_fast_records_come(tmp_path):
+    writer = Writer(tmp_path, 0, 16 * PAGE)
+    written = 0
+    while not writer.full:
+        assert writer.append(b"x" * 200)
+        written += 1
+    assert written == pytest.approx((16 + 12) * PAGE / 208, abs=3)
+    assert [writer.append(b"x" * 200) for _ in range(70)] == [True] * 70
+    writer.close()
+
+
+def test_full_that_was_said_too_late_is_taken_back(writer):
+    writer.full = True  # as by an append beside the making of a segment
+    writer.sync()
+    assert not writer.full
+
+
+def test_a_cap_is_kept_and_told(tmp_path):
+    writer = Writer(tmp_path, 0, PAGE)
+    writer.cap_bytes = 5 * PAGE
+    while writer.append(b"x" * 500):
+        writer.prepare()
+    assert writer.full
+    assert usage(tmp_path).bytes <= 5 * PAGE
+    assert writer.problem == f"cannot prepare a spool segment in {tmp_path}: it is at its cap of {5 * PAGE} bytes"
+    (tmp_path / segment.segment_names(tmp_path)[0]).unlink()
+    (tmp_path / segment.segment_names(tmp_path)[0]).unlink()
+    assert writer.prepare()
+    assert (writer.full, writer.problem) == (False, None)
+    assert writer.append(b"again")
+    writer.close()
+
+
+def test_the_janitor_can_be_told_to_leave_what_is_unread(tmp_path):
+    writer = Writer(tmp_path, 0, PAGE)
+    fill(writer, 200)
+    names = [name for name in segment.segment_names(tmp_path) if name not in writer.live]
+    taken = {names[0]: spool.TAKEN, names[1]: spool.TAKEN, names[2]: PAGE // 2}
+    assert janitor(tmp_path, 0, taken=taken, keep_unread=True) == (2, 0)
+    assert segment.segment_names(tmp_path) == sorted([*names[2:], *writer.live])
+    writer.close()
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path):

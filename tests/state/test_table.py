@@ -59,18 +59,27 @@ def test_impossible_rates(bad):
 @pytest.mark.parametrize(("limit", "seconds", "burst"), [(600, 60, 60), (7, 1, 3), (999_983, 60, 5_000)])
 def test_a_compiled_rate_passes_burst_plus_rate_and_no_more(tmp_path, limit, seconds, burst):
     shared = open_table(tmp_path, create=True)
-    sets = (
-        table.Rules(
-            [(shared.slot(slot_id("key", "demo", "rate", "tokens", "60s")), *compile_rate(limit, seconds, burst))]
-        ),
-    )
-    assert shared.take(sets, burst, NOW)[0] == -1
+    lane = shared.claim_lane()
+    book = lane.book()
+    entry = book.begin(bytes(16), NOW, 0, b"", b"")
+    slot = shared.slot(slot_id("key", "demo", "rate", "tokens", "60s"))
+    rule = table.Limit(slot, table.RATE, table.TOKENS, 0, *compile_rate(limit, seconds, burst))
+    sets = (table.Limits([rule]),)
+
+    def take(tokens: int, now: int) -> bool:
+        refused = book.take(entry, sets, 0, tokens, 0, now, (0, 0, 0))[0]
+        book.settle(entry, 0, 0, tokens, 0, now)
+        return refused < 0
+
+    assert take(burst, NOW)
     passed, step = 0, seconds * NS_PER_SECOND // 1000
     unit = max(1, limit // 2000)
     for now in range(NOW, NOW + seconds * NS_PER_SECOND + 1, step):
-        while shared.take(sets, unit, now)[0] < 0:
+        while take(unit, now):
             passed += unit
     assert limit * 0.99 - 2 * unit <= passed <= limit
+    book.end(entry)
+    lane.close()
     shared.close()
 
 

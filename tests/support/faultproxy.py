@@ -69,10 +69,12 @@ class FaultProxy:
     It may be replaced at any time for connections to come.
     """
 
-    def __init__(self, upstream_port: int, script: Script = Faults(), upstream_host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, upstream_port: int, script: Script = Faults(), upstream_host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.script = script
         self.connections: list[Passed] = []
-        self.port = 0
+        self.port = port
         self._upstream = (upstream_host, upstream_port)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -83,7 +85,7 @@ class FaultProxy:
         return sum(passed.closed is None for passed in self.connections)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -246,14 +248,15 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.contextmanager
-def full_backlog() -> Iterator[int]:
+def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """The port of a listener whose queue is full: further connection attempts hang, as behind a firewall that drops."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener = stack.enter_context(socket.socket(family))
+        listener.bind((host, port))
         listener.listen(0)
         for _ in range(_FILL_LIMIT):
-            client = stack.enter_context(socket.socket())
+            client = stack.enter_context(socket.socket(family))
             client.settimeout(0.2)
             try:
                 client.connect(listener.getsockname())

@@ -1,12 +1,14 @@
 """An upstream that sends exactly the bytes a test writes down, and remembers everything it was sent.
 
-A script is a list of steps per connection. `Expect` reads one whole request; `Send`, `Sleep`, `Reset`, `Fin` and
-`Hold` do what they say. When the steps are over the connection is closed with FIN.
+A script is a list of steps per connection. `Expect` reads one whole request, `Answer` answers it by a function, `Serve`
+does both again and again, `Then` chooses by it how to go on; `Send`, `Sleep`, `Reset`, `Fin`, `Cut` and `Hold` do what
+they say. When the steps are over the connection is closed with FIN.
 """
 
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +63,28 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """Write what a function makes of the request that was read last."""
+
+    make: Callable[[RawRequest], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Read requests and answer each by a function until the client goes; None for an answer ends the script."""
+
+    make: Callable[[RawRequest], bytes | None]
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """Go on with the steps that a function gives for the request that was read last."""
+
+    choose: "Callable[[RawRequest], Steps]"
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """Wait so many seconds."""
 
@@ -78,6 +102,11 @@ class Fin:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Close the socket as it is: over TLS without the words that end a session (close_notify)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Do nothing until the client goes."""
 
@@ -90,7 +119,7 @@ class Flood:
     times: int | None = None
 
 
-Step = Expect | Send | Sleep | Reset | Fin | Hold | Flood
+Step = Expect | Answer | Serve | Then | Send | Sleep | Reset | Fin | Cut | Hold | Flood
 Steps = Sequence[Step]
 
 
@@ -150,19 +179,29 @@ class Seen(asyncio.Protocol):
 
     async def _play(self, steps: Steps) -> None:
         try:
-            for step in steps:
-                if not await self._do(step):
-                    break
+            await self._all(steps)
             await self._flushed()
         except ValueError as problem:  # not HTTP
             self.problem = problem
         self._transport.close()
+
+    async def _all(self, steps: Steps) -> bool:
+        for step in steps:
+            if not await self._do(step):
+                return False
+        return True
 
     async def _do(self, step: Step) -> bool:
         """One step; False ends the script."""
         match step:
             case Expect():
                 return await self._expect()
+            case Answer(make):
+                await self._write(make(self.requests[-1]))
+            case Serve():
+                return await self._serve(step)
+            case Then(choose):
+                return await self._all(choose(self.requests[-1]))
             case Send(data, size, every):
                 for start in range(0, len(data), size or len(data) or 1):
                     await self._write(data[start : start + (size or len(data))])
@@ -178,6 +217,10 @@ class Seen(asyncio.Protocol):
                 self._transport.abort()
                 return False
             case Fin():
+                return False
+            case Cut():
+                await self._flushed()
+                self._transport.abort()
                 return False
             case Hold():
                 while not self.gone:
@@ -196,6 +239,15 @@ class Seen(asyncio.Protocol):
             await self._change()
         self.requests.append(taken)
         return True
+
+    async def _serve(self, step: Serve) -> bool:
+        while await self._expect():
+            await asyncio.sleep(step.after)
+            answer = step.make(self.requests[-1])
+            if answer is None:
+                return True
+            await self._write(answer)
+        return False
 
     async def _write(self, data: bytes) -> None:
         if self._transport.is_closing():
@@ -219,15 +271,18 @@ class ScriptedUpstream:
     The last list serves all further connections; a callable gets the connection's number instead.
     """
 
-    def __init__(self, scripts: Sequence[Steps] | Callable[[int], Steps]) -> None:
+    def __init__(
+        self, scripts: Sequence[Steps] | Callable[[int], Steps], *, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._scripts = scripts
+        self._tls = tls
         self.connections: list[Seen] = []
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
         """Base address without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def requests(self) -> list[RawRequest]:
@@ -242,7 +297,7 @@ class ScriptedUpstream:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Seen(self), "127.0.0.1", 0, backlog=1024)
+        self._server = await loop.create_server(lambda: Seen(self), "127.0.0.1", self.port, backlog=1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

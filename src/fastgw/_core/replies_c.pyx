@@ -82,65 +82,80 @@ cdef int status_of(Text at, Text end) noexcept:
     return 0 if status == 204 or status == 304 else status
 
 
-def whole(bytes data not None, Py_ssize_t max_head, long long max_body):
-    """The reply that these bytes are from their first to their last, or None; see ``replies_py.whole``."""
-    cdef unsigned char lower[NAME_MAX]
-    cdef Text begin = <Text>PyBytes_AS_STRING(data)
-    cdef Text end = begin + PyBytes_GET_SIZE(data)
-    cdef Text at = begin, value, stop
-    cdef Py_ssize_t size
-    cdef long long length = -1
-    cdef int status = status_of(at, end)
-    cdef list headers
-    if status == 0:
-        return None
+cdef struct Line:
+    unsigned char name[NAME_MAX]    # in lower case
+    Py_ssize_t size
+    Text value
+    Py_ssize_t length
+
+
+cdef Text past_start(Text at, Text end) noexcept:
+    """Behind the first line, whose status has been read; NULL where it does not end as it should."""
     at += 12
     if at[0] == c" ":
         at += 1
         while at < end and (at[0] == 9 or 0x20 <= at[0] <= 0x7e):
             at += 1
-    # From here on every look ahead is behind a comparison with the end.
-    if end - at < 4 or at[0] != c"\r" or at[1] != c"\n":
-        return None
-    at += 2
-    headers = []
-    while True:
-        size = 0
-        while at < end and size < NAME_MAX and TOKEN[at[0]]:
-            lower[size] = TOKEN[at[0]]
-            size += 1
-            at += 1
-        if size == 0:
-            break
-        if at == end or at[0] != c":":
-            return None
+    return past_break(at, end)
+
+
+cdef inline Text past_break(Text at, Text end) noexcept:
+    return at + 2 if end - at >= 2 and at[0] == c"\r" and at[1] == c"\n" else NULL
+
+
+cdef Text past_line(Text at, Text end, Line* line) noexcept:
+    """Behind a header, which is in ``line``; NULL where it is not plain. ``line.size`` is 0 where there is none."""
+    line.size = 0
+    while at < end and line.size < NAME_MAX and TOKEN[at[0]]:
+        line.name[line.size] = TOKEN[at[0]]
+        line.size += 1
         at += 1
-        while at < end and PLAIN[at[0]] == 2:
-            at += 1
-        value = at
-        while at < end and PLAIN[at[0]]:
-            at += 1
-        stop = at
-        if end - at < 2 or at[0] != c"\r" or at[1] != c"\n" or (stop > value and PLAIN[(stop - 1)[0]] == 2):
+    if line.size == 0:
+        return at
+    if at == end or at[0] != c":":
+        return NULL
+    at += 1
+    while at < end and PLAIN[at[0]] == 2:
+        at += 1
+    line.value = at
+    while at < end and PLAIN[at[0]]:
+        at += 1
+    line.length = at - line.value
+    if line.length and PLAIN[(at - 1)[0]] == 2:
+        return NULL
+    return past_break(at, end)
+
+
+def whole(bytes data not None, Py_ssize_t max_head, long long max_body):
+    """The reply that these bytes are from their first to their last, or None; see ``replies_py.whole``."""
+    cdef Line line
+    cdef Text begin = <Text>PyBytes_AS_STRING(data)
+    cdef Text end = begin + PyBytes_GET_SIZE(data)
+    cdef Text at
+    cdef long long length = -1
+    cdef int status = status_of(begin, end)
+    cdef list headers = []
+    at = past_start(begin, end) if status else NULL
+    while at is not NULL:
+        at = past_line(at, end, &line)
+        if at is NULL or line.size == 0:
+            break
+        if unusual(line.name, line.size) or len(headers) == MOST_HEADERS:
             return None
-        at += 2
-        if unusual(lower, size) or len(headers) == MOST_HEADERS:
-            return None
-        if is_name(lower, size, b"content-length", 14):
+        if is_name(line.name, line.size, b"content-length", 14):
             if length >= 0:
                 return None
-            length = number(value, stop - value)
+            length = number(line.value, line.length)
             if length < 0:
                 return None
-        elif is_name(lower, size, b"connection", 10) and not keeps_alive(value, stop - value):
+        elif is_name(line.name, line.size, b"connection", 10) and not keeps_alive(line.value, line.length):
             return None
         headers.append((
-            PyBytes_FromStringAndSize(<const char*>lower, size),
-            PyBytes_FromStringAndSize(<const char*>value, stop - value),
+            PyBytes_FromStringAndSize(<const char*>line.name, line.size),
+            PyBytes_FromStringAndSize(<const char*>line.value, line.length),
         ))
-    if end - at < 2 or at[0] != c"\r" or at[1] != c"\n" or not 0 <= length <= max_body:
-        return None
-    at += 2
-    if at - begin > max_head or end - at != length:
+    if at is not NULL:
+        at = past_break(at, end)
+    if at is NULL or not 0 <= length <= max_body or at - begin > max_head or end - at != length:
         return None
     return status, headers, PyBytes_FromStringAndSize(<const char*>at, length)

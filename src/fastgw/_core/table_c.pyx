@@ -5,22 +5,9 @@ A word changes by compare-and-swap, a counter by fetch-and-add on its worker's o
 lets go of the GIL, and a process killed at any instruction leaves every word whole. Calls in flight are in ``book_c``.
 """
 
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint64_t
 
-from fastgw._core.table_words cimport (
-    Rule,
-    charge_rate,
-    discharge_rate,
-    fgw_add,
-    fgw_bits,
-    fgw_load,
-    fgw_load_pair,
-    fgw_product,
-    fgw_store,
-    fgw_swap,
-    level_of,
-)
+from fastgw._core.table_words cimport fgw_add, fgw_bits, fgw_load, fgw_load_pair, fgw_store, fgw_swap
 
 from fastgw._core import directory_c
 from fastgw._core import table_file as _file_module
@@ -74,15 +61,11 @@ from fastgw._core.table_marks import (
 __all__ = [
     "BREAKER", "CALENDAR", "CLOSED", "CONCURRENT", "DAY", "FLAGS", "HISTOGRAM_BOUNDS_US", "HISTOGRAM_WORDS", "HOUR",
     "LAYOUT_VERSION", "MAX_AMOUNT", "MAX_CHARGES", "MONTH", "NANO", "NEVER", "OPENED", "PROBE", "PROBING", "RATE",
-    "REQUESTS", "RETRY", "TOKENS", "TOTAL", "Book", "Lane", "LaneInfo", "Limit", "Limits", "Orphan", "Rules", "Table",
-    "TableError", "Taken", "Totals", "Verdict", "Windows",
+    "REQUESTS", "RETRY", "TOKENS", "TOTAL", "Book", "Lane", "LaneInfo", "Limit", "Limits", "Orphan", "Table",
+    "TableError", "Taken", "Totals", "Windows",
 ]
 
-Verdict = tuple[int, int, int, int, int]
-
 cdef uint64_t MAX_NS = _layout.MAX_NS
-cdef int64_t C_NEVER = NEVER
-cdef int64_t MAX_SLOTS = _layout.MAX_SLOTS
 cdef Py_ssize_t LINE_WORDS = _layout.LINE_WORDS
 cdef Py_ssize_t VALUE = _layout.SLOT_VALUE
 cdef Py_ssize_t KIND = _layout.SLOT_KIND
@@ -91,61 +74,6 @@ cdef Py_ssize_t LANE_BEAT = _layout.LANE_BEAT
 cdef Py_ssize_t LANE_BOOK = _layout.LANE_BOOK
 cdef int BUCKETS = _layout.HISTOGRAM_BUCKETS
 cdef Py_ssize_t OBSERVED_WORDS = HISTOGRAM_WORDS
-
-cdef struct Judged:
-    Py_ssize_t refused
-    uint64_t wait
-    Py_ssize_t tight
-    uint64_t left
-    uint64_t level
-
-
-cdef class Rules:
-    """Rules of one owner, compiled once: ``(slot index, emission interval T ns, tolerance tau ns)`` each."""
-
-    cdef Rule *_rules
-    cdef Py_ssize_t _count
-    cdef int64_t _top
-
-    def __cinit__(self, rules):
-        items = tuple(rules)
-        self._top = -1
-        self._rules = <Rule *> PyMem_Malloc(max(len(items), 1) * sizeof(Rule))
-        if self._rules is NULL:
-            raise MemoryError
-        for slot, interval, tau in items:
-            if not 0 <= slot < MAX_SLOTS:
-                raise ValueError(f"slot {slot} is not 0 to {MAX_SLOTS - 1}")
-            if interval < 1 or tau < 0 or tau + interval >= MAX_NS:
-                raise ValueError(f"interval {interval} ns and tau {tau} ns are not in range")
-            self._rules[self._count] = Rule(slot, interval, tau + interval)
-            self._top = max(self._top, self._rules[self._count].slot)
-            self._count += 1
-
-    def __dealloc__(self):
-        PyMem_Free(self._rules)
-
-    def __len__(self):
-        return self._count
-
-
-cdef inline void judge(Judged *best, Py_ssize_t place, const Rule *rule, uint64_t level) noexcept nogil:
-    """Note the rule if it is tighter than all before it."""
-    cdef uint64_t left = (rule.cap - level) // rule.interval
-    if best.tight < 0 or left < best.left:
-        best.tight, best.left, best.level = place, left, level
-
-
-cdef inline void refuse(Judged *best, Py_ssize_t place, const Rule *rule, uint64_t level, uint64_t need) noexcept nogil:
-    """Make the rule the refusing one."""
-    best.refused = best.tight = place
-    best.wait = level + need - rule.cap if need <= rule.cap else <uint64_t> C_NEVER
-    best.left, best.level = (rule.cap - level) // rule.interval if level < rule.cap else 0, level
-
-
-cdef object verdict_of(const Judged *judged):
-    return judged.refused, judged.wait, judged.tight, judged.left, judged.level
-
 
 cdef class Lane:
     """One worker's place: its own stripe of counters and its heartbeat."""
@@ -393,25 +321,6 @@ cdef class Table:
             if fgw_swap(word, &value, left):
                 return True
 
-    def take(self, tuple sets not None, uint64_t units, uint64_t now_ns):
-        """Take ``units`` at every rule, in order, or at none."""
-        cdef Judged best
-        self._check(sets, now_ns)
-        self._take(sets, units, now_ns, &best)
-        return verdict_of(&best)
-
-    def peek(self, tuple sets not None, uint64_t units, uint64_t now_ns):
-        """What ``take`` would say, with ``remaining`` and ``reset_ns`` as they are now; takes nothing."""
-        cdef Judged best
-        self._check(sets, now_ns)
-        self._peek(sets, units, now_ns, &best)
-        return verdict_of(&best)
-
-    def give_back(self, tuple sets not None, uint64_t units, uint64_t now_ns):
-        """Return ``units`` to every rule; none gets more than it has at rest."""
-        self._check(sets, now_ns)
-        self._undo(sets, units, now_ns, -1)
-
     def counter_sum(self, index):
         """Sum of a counter over all lanes, dead ones included. Raises ``IndexError``."""
         return self.counters_sum(index, 1)[0]
@@ -436,69 +345,6 @@ cdef class Table:
         if slot < 0 or slot >= self.slots:
             raise IndexError(f"slot {slot} of {self.slots}")
         return self._slots + slot * LINE_WORDS + VALUE
-
-    cdef int _check(self, tuple sets, uint64_t now) except -1:
-        """Refuse what must not begin: after this nothing raises, so nothing is half taken."""
-        self._open()
-        check_time(now)
-        for item in sets:
-            if (<Rules?> item)._top >= self.slots:
-                raise IndexError(f"a rule's slot is beyond the table's {self.slots}")
-        return 0
-
-    cdef inline uint64_t *_word(self, const Rule *rule) noexcept:
-        return self._slots + rule.slot * LINE_WORDS + VALUE
-
-    cdef void _take(self, tuple sets, uint64_t units, uint64_t now, Judged *best) noexcept:
-        cdef Rules rules
-        cdef Rule *rule
-        cdef Py_ssize_t i, place = 0
-        cdef uint64_t need, level = 0
-        best[0] = Judged(-1, 0, -1, 0, 0)
-        for item in sets:
-            rules = <Rules> item
-            for i in range(rules._count):
-                rule = &rules._rules[i]
-                need = fgw_product(units, rule.interval, rule.cap)
-                if not charge_rate(self._word(rule), rule.cap, need, now, &level):
-                    refuse(best, place, rule, level, need)
-                    self._undo(sets, units, now, place)
-                    return
-                judge(best, place, rule, level)
-                place += 1
-
-    cdef void _peek(self, tuple sets, uint64_t units, uint64_t now, Judged *best) noexcept:
-        cdef Rules rules
-        cdef Rule *rule
-        cdef Py_ssize_t i, place = 0
-        cdef uint64_t need, level
-        best[0] = Judged(-1, 0, -1, 0, 0)
-        for item in sets:
-            rules = <Rules> item
-            for i in range(rules._count):
-                rule = &rules._rules[i]
-                need = fgw_product(units, rule.interval, rule.cap)
-                level = level_of(fgw_load(self._word(rule)), rule.cap, now)
-                if level + need > rule.cap:
-                    refuse(best, place, rule, level, need)
-                    return
-                judge(best, place, rule, level)
-                place += 1
-
-    cdef void _undo(self, tuple sets, uint64_t units, uint64_t now, Py_ssize_t limit) noexcept:
-        """Give back at the first ``limit`` rules, at all when it is negative."""
-        cdef Rules rules
-        cdef Rule *rule
-        cdef Py_ssize_t i, place = 0
-        for item in sets:
-            rules = <Rules> item
-            for i in range(rules._count):
-                if place == limit:
-                    return
-                rule = &rules._rules[i]
-                discharge_rate(self._word(rule), rule.cap, fgw_product(units, rule.interval, rule.cap), now)
-                place += 1
-
 
 cdef inline uint64_t check_time(uint64_t now_ns) except? 0:
     if now_ns >= MAX_NS:

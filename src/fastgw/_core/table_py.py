@@ -1,7 +1,7 @@
 """The shared table in pure Python: specification, type stub and oracle of ``table_c``; the layout is in ``table_file``.
 
-``Table`` has the rates that are taken alone (``take``, ``peek``, ``give_back``) and what is not taken at all;
-``book_py`` has calls in flight, with charges of every kind that outlive their worker.
+``Table`` has the slots and lanes, and what is read or set alone; ``book_py`` has calls in flight, with charges of every
+kind that outlive their worker.
 
 Where the native twin uses atomic instructions this one takes the file's lock, call by call: slower, exact all the same.
 A file is used by one kind of twin at a time; the two do not see each other's locks and atomics.
@@ -16,11 +16,11 @@ In any window W at most ``(tau + T + W) / T`` units pass.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Self
 
 from fastgw._core.book_py import Book
-from fastgw._core.table_charge import Limits, Taken, Windows, rate_level, used_now
+from fastgw._core.table_charge import Limits, Taken, Windows, used_now
 from fastgw._core.table_file import TableFile, open_file
 from fastgw._core.table_lane import Lane, check_time
 from fastgw._core.table_lanes import Recorded
@@ -43,7 +43,6 @@ from fastgw._core.table_layout import (
     MAX_AMOUNT,
     MAX_CHARGES,
     MAX_NS,
-    MAX_SLOTS,
     MONTH,
     NANO,
     NEVER,
@@ -103,47 +102,12 @@ __all__ = [
     "Limit",
     "Limits",
     "Orphan",
-    "Rules",
     "Table",
     "TableError",
     "Taken",
     "Totals",
-    "Verdict",
     "Windows",
 ]
-
-Verdict = tuple[int, int, int, int, int]
-"""``(refused, retry_after_ns, tight, remaining, reset_ns)``, a plain tuple for speed.
-
-``refused``: -1 when all passed, else the refusing rule's place counted over the concatenated sets. ``retry_after_ns``:
-0 when passed, else the wait until that rule alone would pass, or ``NEVER``. ``tight``: the rule with the fewest whole
-units left, the first of equals; the refusing one on refusal; -1 when there are no rules. ``remaining``: units left at
-the tight rule, after the take. ``reset_ns``: time until the tight rule is at rest again.
-"""
-
-_Rule = tuple[int, int, int]
-_NO_RULES: Verdict = (-1, 0, -1, 0, 0)
-
-
-class Rules:
-    """Rules of one owner, compiled once: ``(slot index, emission interval T ns, tolerance tau ns)`` each.
-
-    ``T = ceil(period / limit)`` and ``tau = T * (burst - 1)`` pass ``burst`` units from rest. Raises ``ValueError``.
-    """
-
-    __slots__ = ("_rules", "_top")
-
-    def __init__(self, rules: Sequence[tuple[int, int, int]]) -> None:
-        for slot, interval, tau in rules:
-            if not 0 <= slot < MAX_SLOTS:
-                raise ValueError(f"slot {slot} is not 0 to {MAX_SLOTS - 1}")
-            if interval < 1 or tau < 0 or tau + interval >= MAX_NS:
-                raise ValueError(f"interval {interval} ns and tau {tau} ns are not in range")
-        self._rules = tuple((slot, interval, tau + interval) for slot, interval, tau in rules)
-        self._top = max((rule[0] for rule in self._rules), default=-1)
-
-    def __len__(self) -> int:
-        return len(self._rules)
 
 
 class Table:
@@ -304,46 +268,6 @@ class Table:
                 self._file.words[word] = value
         return value >= 0
 
-    # -- rates taken alone -------------------------------------------------------------------------------------------
-
-    def take(self, sets: tuple[Rules, ...], units: int, now_ns: int) -> Verdict:
-        """Take ``units`` at every rule, in order, or at none.
-
-        Raises ``IndexError`` for a slot beyond the table, ``OverflowError`` for units or a time out of range.
-        """
-        rules, words, verdict = self._rules(sets, units, now_ns), self._file.words, _NO_RULES
-        undo: list[tuple[int, int]] = []
-        with self._file.lock:
-            for place, rule in enumerate(rules):
-                word, level = self._word(rule), self._level(rule, now_ns)
-                verdict = _judge(verdict, place, rule, level, units, units)
-                if verdict[0] >= 0:
-                    # A word beyond the clamp is put right, or the wait that is told here would not pass.
-                    if words[word] > now_ns + level:
-                        words[word] = now_ns + level
-                    for taken, before in reversed(undo):
-                        words[taken] = before
-                    return verdict
-                undo.append((word, words[word]))
-                words[word] = now_ns + level + units * rule[1]
-        return verdict
-
-    def peek(self, sets: tuple[Rules, ...], units: int, now_ns: int) -> Verdict:
-        """What ``take`` would say, with ``remaining`` and ``reset_ns`` as they are now; takes nothing."""
-        verdict = _NO_RULES
-        for place, rule in enumerate(self._rules(sets, units, now_ns)):
-            verdict = _judge(verdict, place, rule, self._level(rule, now_ns), units, 0)
-            if verdict[0] >= 0:
-                break
-        return verdict
-
-    def give_back(self, sets: tuple[Rules, ...], units: int, now_ns: int) -> None:
-        """Return ``units`` to every rule; none gets more than it has at rest."""
-        rules = self._rules(sets, units, now_ns)
-        with self._file.lock:
-            for rule in rules:
-                self._file.words[self._word(rule)] = now_ns + max(self._level(rule, now_ns) - units * rule[1], 0)
-
     def counter_sum(self, index: int) -> int:
         """Sum of a counter over all lanes, dead ones included. Raises ``IndexError``."""
         return self.counters_sum(index, 1)[0]
@@ -367,34 +291,6 @@ class Table:
         if not 0 <= slot < self.slots:
             raise IndexError(f"slot {slot} of {self.slots}")
         return self._file.geometry.slot_word(slot)
-
-    def _rules(self, sets: tuple[Rules, ...], units: int, now_ns: int) -> list[_Rule]:
-        self._open()
-        check_time(now_ns)
-        if not 0 <= units <= MASK:
-            raise OverflowError("units are not an unsigned 64-bit integer")
-        if any(rules._top >= self.slots for rules in sets):
-            raise IndexError(f"a rule's slot is beyond the table's {self.slots}")
-        return [rule for rules in sets for rule in rules._rules]
-
-    def _word(self, rule: _Rule) -> int:
-        return self._file.geometry.slot_word(rule[0]) + SLOT_VALUE
-
-    def _level(self, rule: _Rule, now_ns: int) -> int:
-        """How far TAT is ahead of now: 0 at rest, the rule's third figure (tau + T) when nothing is left."""
-        return rate_level(self._file.words[self._word(rule)], now_ns, rule[2])
-
-
-def _judge(best: Verdict, place: int, rule: _Rule, level: int, units: int, taken: int) -> Verdict:
-    """``best`` of the rules before this one, or this one if it refuses or, with ``taken`` gone, is the tightest."""
-    _, interval, cap = rule
-    need = units * interval
-    if level + need > cap:
-        wait = level + need - cap if need <= cap else NEVER
-        return place, wait, place, max(cap - level, 0) // interval, level
-    level += taken * interval
-    left = (cap - level) // interval
-    return (-1, 0, place, left, level) if best[2] < 0 or left < best[3] else best
 
 
 def _milliseconds(value: int) -> int:

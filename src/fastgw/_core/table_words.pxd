@@ -4,7 +4,7 @@ Used and tag of a slot are a pair that changes with one 128-bit compare-and-swap
 change, so a pair read in two halves is whole when the tag was the same before and after.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """
@@ -74,11 +74,6 @@ cdef extern from *:
 cdef enum:
     SKEW_NS = 250_000_000
     NO_TIME = 0x7FFFFFFFFFFFFFFF
-
-cdef struct Rule:
-    int64_t slot
-    uint64_t interval
-    uint64_t cap
 
 
 cdef inline uint64_t level_of(uint64_t tat, uint64_t cap, uint64_t now) noexcept nogil:

@@ -16,6 +16,9 @@ import msgspec
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one message; the format allows twice as many, no model has that much to say at once."""
 MAX_HEADERS = 128 * 1024
+MAX_NAMES = 64
+MAX_NAMED = 512
+"""Kinds of events whose names are remembered, and the longest headers they may have; a stream has half a dozen."""
 FAILED = ":error"
 """The name of a message of type `error`, whose code and words stand in its headers."""
 
@@ -25,7 +28,11 @@ _PRELUDE = Layout(">III")
 _LENGTHS = Layout(">II")
 _CRC = Layout(">I")
 _SIZE = Layout(">H")
-_OVERHEAD = _PRELUDE.size + _CRC.size
+_BEFORE = _PRELUDE.size
+_BEHIND = _CRC.size
+_OVERHEAD = _BEFORE + _BEHIND
+_read_prelude = _PRELUDE.unpack_from
+_read_crc = _CRC.unpack_from
 _NUMBERS = {2: Layout(">b"), 3: Layout(">h"), 4: Layout(">i"), 5: Layout(">q"), 8: Layout(">q")}
 _TRUE, _FALSE, _LONG, _BYTES, _STRING, _UUID = 0, 1, 5, 6, 7, 9
 
@@ -37,20 +44,26 @@ class EventStream:
     What is before a broken message counts; the fault is told when there is nothing before it.
     """
 
-    __slots__ = ("_buffer", "_fault")
+    __slots__ = ("_buffer", "_fault", "_names")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._fault: ValueError | None = None
+        self._names: dict[bytes, str] = {}
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The messages that are complete now. Raises ValueError for what is none."""
         if self._fault is not None:
             raise self._fault
-        self._buffer += data
         found: list[tuple[str, bytes]] = []
         try:
-            self._cut(found)
+            if not self._buffer:
+                end = self._cut(data, found)
+                if end < len(data):
+                    self._buffer += data[end:]
+            else:
+                self._buffer += data
+                del self._buffer[: self._cut(self._buffer, found)]
         except ValueError as fault:
             if not found:
                 raise
@@ -65,15 +78,31 @@ class EventStream:
             raise ValueError("the stream ends inside a message")
         return []
 
-    def _cut(self, found: list[tuple[str, bytes]]) -> None:
-        buffer, start = self._buffer, 0
-        while len(buffer) - start >= _PRELUDE.size:
+    def _cut(self, buffer: bytes | bytearray, found: list[tuple[str, bytes]]) -> int:
+        """Adds the messages that are complete to `found`, and tells where the rest begins."""
+        start, whole = 0, len(buffer)
+        while whole - start >= _BEFORE:
             size, headers_size = _prelude(buffer, start)
-            if len(buffer) - start < size:
+            if whole - start < size:
                 break
-            found.append(_named(*_message(bytes(buffer[start : start + size]), headers_size)))
-            start += size
-        del buffer[:start]
+            end = start + size
+            message = buffer[start:end]
+            found.append(self._one(message if type(message) is bytes else bytes(message), headers_size))
+            start = end
+        return start
+
+    def _one(self, message: bytes, headers_size: int) -> tuple[str, bytes]:
+        # Events of one kind have the same headers to the byte, and there are few kinds.
+        headers_end = _BEFORE + headers_size
+        block = message[_BEFORE:headers_end]
+        name = self._names.get(block)
+        if name is not None:
+            return name, message[headers_end : _checked(message)]
+        headers, payload = _message(message, headers_size)
+        named = _named(headers, payload)
+        if headers.get(":message-type") == "event" and len(self._names) < MAX_NAMES and headers_size <= MAX_NAMED:
+            self._names[block] = named[0]
+        return named
 
 
 def decode(message: bytes) -> tuple[dict[str, Value], bytes]:
@@ -109,23 +138,29 @@ def exception(name: str, payload: bytes) -> bytes:
 
 def _prelude(buffer: bytes | bytearray, start: int) -> tuple[int, int]:
     """The lengths of a message and of its headers."""
-    size, headers_size, crc = _PRELUDE.unpack_from(buffer, start)
-    if crc != crc32(buffer[start : start + _LENGTHS.size]):
+    size, headers_size, crc = _read_prelude(buffer, start)
+    if crc != crc32(buffer[start : start + 8]):
         raise ValueError("the checksum of a message's lengths is wrong")
     if size > MAX_MESSAGE:
         raise ValueError("an event is larger than 8 MiB")
-    if headers_size > min(MAX_HEADERS, size - _OVERHEAD):
+    if headers_size > MAX_HEADERS or headers_size > size - _OVERHEAD:
         raise ValueError("the headers of a message are larger than they can be")
     return size, headers_size
 
 
-def _message(message: bytes, headers_size: int) -> tuple[dict[str, Value], bytes]:
-    body_end = len(message) - _CRC.size
-    if crc32(message[:body_end]) != _CRC.unpack_from(message, body_end)[0]:
+def _checked(message: bytes) -> int:
+    """Where the payload of a message ends, the checksum behind which is right."""
+    end = len(message) - _BEHIND
+    if crc32(message[:end]) != _read_crc(message, end)[0]:
         raise ValueError("the checksum of a message is wrong")
-    headers_end = _PRELUDE.size + headers_size
+    return end
+
+
+def _message(message: bytes, headers_size: int) -> tuple[dict[str, Value], bytes]:
+    body_end = _checked(message)
+    headers_end = _BEFORE + headers_size
     try:
-        return _headers(message[_PRELUDE.size : headers_end]), message[headers_end:body_end]
+        return _headers(message[_BEFORE:headers_end]), message[headers_end:body_end]
     except (struct.error, IndexError, UnicodeDecodeError):
         raise ValueError("the headers of a message are broken") from None
 

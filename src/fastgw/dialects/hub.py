@@ -407,7 +407,13 @@ class Target(Struct):
 
 def merge_usage(old: Usage | None, new: Usage) -> Usage:
     """Usage that arrives in pieces: what the newer one says counts, what it leaves at 0 stays."""
-    if old is None:
+    if old is None or (
+        new.input
+        and new.output
+        and (new.cached or not old.cached)
+        and (new.cache_write or not old.cache_write)
+        and (new.reasoning or not old.reasoning)
+    ):
         return new
     return Usage(
         new.input or old.input,

@@ -84,19 +84,14 @@ class EventTap(WatchingTap):
 
     def finish(self) -> bytes:
         """What is left when the upstream has ended."""
-        tail, self._tail = self._tail, b""
-        if tail.strip():
-            self._look(tail + b"\n\n")
+        tail = self._finish()
         self.complete = not self.failed
         return tail
 
-    def _look(self, event: bytes) -> None:
-        payload = framing.payload(event)
-        if payload is None:
-            return
+    def _look(self, name: str, payload: bytes) -> None:
         self.events += 1
-        named = framing.name(event) in FAILURES
-        if not named and b'"usage"' not in payload and b'"error"' not in payload:
+        named = name in FAILURES
+        if not named and payload.find(b'"usage"') < 0 and payload.find(b'"error"') < 0:
             return
         try:
             seen = _read_event(payload)

@@ -32,25 +32,30 @@ BYTES_PER_TOKEN = 4
 class WatchingTap:
     """Lets the complete events of a stream pass, untouched, with a look at each. See `base.Tap`."""
 
-    __slots__ = ("_tail", "complete", "events", "failed", "usage")
+    __slots__ = ("_frames", "complete", "events", "failed", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.complete = False
         self.failed = False
         self.events = 0
-        self._tail = b""
+        self._frames = framing.ServerSentEvents()
 
     def feed(self, data: bytes) -> bytes:
         """The complete events of what has arrived, untouched. Raises ValueError for an endless event."""
-        block, self._tail = framing.complete(self._tail + data if self._tail else data)
-        if len(self._tail) > framing.MAX_EVENT:
-            raise ValueError("an event is larger than 8 MiB")
-        for event in framing.events(block):
-            self._look(event)
-        return block
+        frames = self._frames
+        for name, payload in frames.feed(data):
+            self._look(name, payload)
+        return frames.block
 
-    def _look(self, event: bytes) -> None:
+    def _finish(self) -> bytes:
+        """What is left, which may be an event without its empty line, when that was looked at too."""
+        tail = self._frames.tail
+        for name, payload in self._frames.end():
+            self._look(name, payload)
+        return tail
+
+    def _look(self, name: str, payload: bytes) -> None:
         raise NotImplementedError
 
 
@@ -65,23 +70,21 @@ class PassingTap(WatchingTap):
 
     def finish(self) -> bytes:
         """What is left when the upstream has ended."""
-        tail, self._tail = self._tail, b""
-        if tail.strip():
-            self._look(tail + b"\n\n")
+        tail = self._finish()
         for event in self._reader.end():
             self._note(event)
         return tail
 
-    def _look(self, event: bytes) -> None:
-        payload = framing.payload(event)
-        if payload is None:
-            return
+    def _look(self, name: str, payload: bytes) -> None:
         try:
-            seen = self._reader.feed(framing.name(event), payload)
+            seen = self._reader.feed(name, payload)
         except UNREADABLE:
             return
         for one in seen:
-            self._note(one)
+            if type(one) is TextDelta:
+                self.events += 1
+            else:
+                self._note(one)
 
     def _note(self, event: object) -> None:
         kind = type(event)

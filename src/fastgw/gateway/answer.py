@@ -13,6 +13,7 @@ from fastgw.errors import GatewayError
 from fastgw.gateway import routes
 from fastgw.plan.plan import Rule
 from fastgw.plan.prices import dollars
+from fastgw.telemetry import record
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import facts
 
@@ -25,6 +26,7 @@ WITH_ERRORS = native.Allow(
     (b"content-type", b"content-encoding", b"retry-after", b"retry-after-ms", b"x-should-retry"), ()
 )
 JSON = (b"content-type", b"application/json")
+CHALLENGE = (b"www-authenticate", b"Bearer")
 EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 SSE_HINTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 SERVER = (b"server", b"fastgw")
@@ -102,15 +104,21 @@ def add_facts(call: Call, headers: Headers) -> None:
         headers += facts(call.model_name, target.provider, f"{target.provider}/{call.upstream_model}")
     else:
         headers += target.facts
-    count = len(call.attempts)
     if call.cost_nano is not None and call.usage is not None:
         headers.append((b"x-fastgw-cost", dollars(call.cost_nano).encode()))
+    if len(call.attempts) > 1:
+        headers.append((b"x-fastgw-route", _route(call.attempts)))
     overhead_us = int((monotonic() - call.started - call.upstream_seconds) * 1_000_000)
     headers += (
         live.revision_header,
-        ONE if count == 1 else (b"x-fastgw-attempts", b"%d" % count),
+        ONE if len(call.attempts) == 1 else (b"x-fastgw-attempts", b"%d" % record.asked(call.attempts)),
         (b"x-fastgw-overhead-ms", b"%d.%03d" % divmod(overhead_us, 1000)),
     )
+
+
+def _route(attempts: Sequence[record.Attempt]) -> bytes:
+    """Which targets were looked at, in order, and what came of each: `a/m=503, b/m=200`."""
+    return ", ".join(f"{one.target}={one.reason or one.status}" for one in attempts).encode("ascii", "replace")
 
 
 def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tuple[Headers, bytes]:
@@ -123,6 +131,10 @@ def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tu
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
         headers.append((b"retry-after-ms", b"%d" % max(1, ceil(error.retry_after * 1000))))
+    if error.status == 401:
+        headers.append(CHALLENGE)
+    if error.allow:
+        headers.append((b"allow", error.allow.encode()))
     if error.kind in NO_RETRY:
         headers.append((b"x-should-retry", b"false"))
     add_facts(call, headers)

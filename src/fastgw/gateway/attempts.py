@@ -1,7 +1,9 @@
 """Asking upstreams until one answers: the next target after a failure that cannot have been billed.
 
 Only while nothing has reached the client; each target is asked once. What counts as such a failure is the model's
-`retry.on`: `connect` (nothing was sent), `timeout`, `5xx`, or a status.
+`retry.on`: `connect` (nothing was sent), `timeout`, `reset`, `5xx`, or a status. A target that rests (its breaker is
+open, its credential was refused, it asked to be left alone) is passed over, and a model's calls have one account of
+retries between them, so that trouble upstream is not made worse.
 """
 
 from asyncio import CancelledError
@@ -10,33 +12,45 @@ from random import random
 from time import monotonic, time
 from typing import Any
 
-from fastgw._core import fields, headers
+from fastgw._core import fields
 from fastgw.call import Call
 from fastgw.dialects.base import Dialect
-from fastgw.dialects.hub import Target
-from fastgw.dialects.opaque import OpaqueDialect
-from fastgw.dialects.registry import OPERATION_OF, OPERATIONS
 from fastgw.errors import GatewayError, UpstreamError
-from fastgw.gateway import passthrough
-from fastgw.gateway.translate import between, read_chat
-from fastgw.plan.plan import Retry, Timeouts
+from fastgw.gateway import opening
+from fastgw.gateway.asking import ask
+from fastgw.plan.plan import Retry
+from fastgw.providers import failures
+from fastgw.telemetry import record
 from fastgw.telemetry.record import Attempt
+from fastgw.upstream import retry_after
 from fastgw.upstream.choose import Tiers, next_of
 from fastgw.upstream.reply import Reply
-from fastgw.upstream.route import Way
+from fastgw.upstream.route import Route, Way
 
 NOT_SENT = frozenset({"auth", "connect", "queue_full", "queue_timeout", "not_offered"})
 OUR_FAULT = frozenset({401, 403})
+OWN_LIMITS = frozenset({"rate_limit_exceeded", "concurrency_limit_exceeded", "budget_exceeded"})
+"""Refusals by a target's own limits; those of the caller's end the call at once."""
+MAX_ERROR = 1024 * 1024
+REST_S = {"rate": 2.0, "quota": 60.0, "auth": 60.0}
+"""How long a credential is left alone that was refused, where the refusal names no time."""
+AS_STATUS = {"overloaded": 503, "outage": 503, "rate": 429, "timeout": 504, "quota": 429, "auth": 401}
+"""The status an error in a stream would have had."""
+SESSION_FIELDS = (b"prompt_cache_key", b"session_id", b"user", b"metadata")
+PROMPT_FIELDS = (b"system", b"systemInstruction", b"instructions", b"messages", b"contents", b"input", b"prompt")
+PROMPT_BYTES, MAX_SESSION = 512, 4096
 
 
 def send(call: Call, dialect: Dialect, body: Any) -> Awaitable[Reply]:
     """The reply that is to be passed on, of whichever target gave it (`call.target`). Raises GatewayError."""
-    return first_of(call, dialect, body, (call.model.ways,), call.model.model.retry.attempts)
+    route: Route = call.model
+    route.deposit()
+    tiers = route.tiers(session_of(call)) if len(route.ways) > 1 else (route.ways,)
+    return first_of(call, dialect, body, tiers, route.model.retry.attempts)
 
 
 async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tiers[Way], most: int) -> Reply:
     """As `send`, of these targets of the call's model and in `most` attempts."""
-    retry: Retry = call.model.model.retry
     if call.pinned:
         tiers = tuple(tuple(way for way in tier if way.provider == call.pinned) for tier in tiers)
     total = len(tiers[0]) if len(tiers) == 1 else sum(map(len, tiers))
@@ -44,29 +58,26 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
     tried: list[Way] = []
     asked = 0
     refused: GatewayError | None = None
-    own: GatewayError | None = None
     while True:
         way = next_of(tiers, tried, random())  # noqa: S311 - shares load, guards nothing
         if way is None:
-            if own is not None:
+            if refused is not None and refused.kind in OWN_LIMITS:
                 call.refused_by = "target"
             raise refused or _none_left(call)
         tried.append(way)
         call.target = way
-        own = limiter.attempt(call, way)
-        if own is not None:
-            refused = own
+        started = monotonic()
+        refused = _rests(call, way, started) or limiter.attempt(call, way)
+        if refused is not None:
             continue
         asked += 1
         last = asked >= most or len(tried) == total
-        started = monotonic()
         try:
-            reply = call.reply = await _ask(call, dialect, body, way)
+            reply = call.reply = await ask(call, dialect, body, way)
+            broken = await opening.failure_in(call, reply) if call.stream and reply.status < 400 else None
         except UpstreamError as error:
-            call.upstream_seconds += monotonic() - started
-            _note(call, way, 0, error.reason, started)
-            limiter.retreat(call)
-            if last or not _may_retry(error, retry):
+            _failed(call, way, started, error)
+            if last or not _may_retry(error, call.model):
                 raise
             continue
         except GatewayError as error:
@@ -82,100 +93,115 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
             _note(call, way, 0, call.cause or "cancelled", started)
             raise
         call.upstream_seconds += monotonic() - started
-        status = reply.status
-        if status < 400:
-            _note(call, way, status, "", started)
+        if reply.status < 400 and broken is None:
+            _answered(call, way, reply.status, started)
             return reply
-        _note(call, way, status, str(status), started)
-        limiter.retreat(call)
-        if status in OUR_FAULT and way.signer is not None:
-            way.signer.refused()
-        if last or not _retried_status(status, retry):
-            return await _error_reply(call, way, reply)
+        if not await _to_next(call, way, reply, broken, started) or last or not call.model.may_retry():
+            return reply if broken is not None else _error_reply(call, way, reply)
         reply.close()
 
 
-# Neither this nor `send` is a coroutine of its own: each one more costs every call.
+def session_of(call: Call) -> bytes:
+    """What tells one conversation from another, for targets that are to keep theirs (and its prompt cache)."""
+    if not call.model.by_session:
+        return b""
+    whose: bytes = call.key.name.encode()
+    content = call.content
+    if isinstance(content, fields.Fields):
+        for name in SESSION_FIELDS:
+            if (found := content.get(name)) is not None and found != b"null":
+                return whose + found[:MAX_SESSION]
+        for name in PROMPT_FIELDS:
+            if (found := content.get(name)) is not None:
+                # How a conversation begins does not change as it goes on.
+                return whose + found[:PROMPT_BYTES]
+    return whose
 
 
-def _ask(call: Call, dialect: Dialect, body: fields.Fields, way: Way) -> Awaitable[Reply]:
-    if isinstance(dialect, OpaqueDialect):
-        return passthrough.ask(call, dialect, body, way)
-    model = call.upstream_model or way.model
-    if dialect.name in way.heads:
-        call.translation = None
-        rename = model != (call.asked or call.model_name)
-        payload = dialect.prepare(body, model, rename=rename, stream=call.stream and way.asks_usage)
-        payload = _adjusted(call, way, model, payload)
-        forwarded = headers.forward(call.exchange.headers, way.allow)
-        head = way.head(dialect.name, model, forwarded, len(payload), stream=call.stream)
-    else:
-        payload, spoken = _translate(call, dialect, body, way, model)
-        payload = _adjusted(call, way, model, payload)
-        head = way.head(spoken, model, b"", len(payload), stream=call.stream)
-    if way.signer is not None:
-        return _ask_signed(call, way, head, payload)
-    call.live.limiter.sent(call)
-    sending: Awaitable[Reply] = way.pool.send(head, payload, call.model.timeouts, whole=not call.stream)
-    return sending
-
-
-async def _ask_signed(call: Call, way: Way, head: bytes, payload: bytes) -> Reply:
-    timeouts: Timeouts = call.model.timeouts
-    head = await way.signed(head, payload, timeouts.connect)
-    call.live.limiter.sent(call)
-    return await way.pool.send(head, payload, timeouts, whole=not call.stream)
-
-
-def _adjusted(call: Call, way: Way, model: str, payload: bytes) -> bytes:
-    """The request as this vendor wants it for this model."""
-    adjust = way.traits(model).adjust
-    payload, call.dropped = (payload, ()) if adjust is None else adjust.apply(payload)
-    return payload
-
-
-def _translate(call: Call, dialect: Dialect, body: fields.Fields, way: Way, model: str) -> tuple[bytes, str]:
-    """The request in a dialect the provider speaks, and which; `call.translation` then translates its answer."""
-    op = OPERATION_OF.get(dialect.name, "")
-    spoken = way.translated.get(op)
-    client = OPERATIONS[op].clients.get(dialect.name) if op else None
-    if client is None or spoken is None:
-        lacking = OPERATIONS[op].lacking if op else "does not offer this operation"
-        raise UpstreamError(
-            "endpoint_not_enabled",
-            f"The provider {way.provider!r} of the model {call.model_name!r} {lacking}.",
-            reason="not_offered",
-            sent=False,
+def _rests(call: Call, way: Way, now: float) -> GatewayError | None:
+    """The refusal of a target that is to be left alone now."""
+    health = way.health
+    if health is None or health.ready(now_ms := int(now * 1000)):
+        return None
+    _note(call, way, 0, record.RESTING + health.why, now)
+    wait = health.wait_s(now_ms)
+    if health.why == "rate":
+        return GatewayError(
+            "upstream_rate_limited",
+            f"The provider {way.provider!r} asked to be left alone for a while. Try again in {wait:.1f} s.",
+            retry_after=wait,
         )
-    if call.chat is None:
-        call.chat = read_chat(client, body.replace({}), model=call.model_name, stream=call.stream)
-    translation = call.translation = between(
-        client,
-        OPERATIONS[op].providers[spoken],
-        call.chat,
-        int(time()),
-        streams=OPERATIONS[op].streams,
-        call_id=call.id,
+    return GatewayError(
+        "no_target_available",
+        f"No target of the model {call.model.name!r} can be asked now: {way.name} has failed too often and rests. "
+        f"Try again in {wait:.1f} s.",
+        retry_after=wait,
     )
-    traits = way.traits(model)
-    target = Target(model, way.max_output, way.drop, mid_system=traits.mid_system, features=traits.features)
-    return translation.request(target), spoken
 
 
-def _may_retry(error: UpstreamError, retry: Retry) -> bool:
-    if error.reason in NOT_SENT:
-        return "connect" in retry.on
-    return error.reason == "timeout" and "timeout" in retry.on
+def _answered(call: Call, way: Way, status: int, started: float) -> None:
+    now = _note(call, way, status, "", started)
+    if way.health is not None:
+        way.health.well(int(now * 1000))
+    if call.model.timed:
+        way.latency.add(now - started, now)
+
+
+def _failed(call: Call, way: Way, started: float, error: UpstreamError) -> None:
+    """No answer came."""
+    now = _note(call, way, 0, error.reason, started)
+    call.upstream_seconds += now - started
+    call.live.limiter.retreat(call)
+    if way.health is not None and error.reason not in ("queue_full", "queue_timeout", "not_offered"):
+        way.health.failed(int(now * 1000))
+
+
+async def _to_next(call: Call, way: Way, reply: Reply, broken: bytes | None, started: float) -> bool:
+    """After an error as an answer, or a stream that opens with one: whether another target may be asked."""
+    retry: Retry = call.model.model.retry
+    if broken is None:
+        if not reply.body:
+            reply.body = await reply.rest(MAX_ERROR)
+        means = failures.of_reply(way.kind, reply.status, reply.body)
+        status, reason = reply.status, str(reply.status)
+    else:
+        means = failures.of_event(broken)
+        status, reason = AS_STATUS.get(means, 400), f"event_{means}"
+    now = _note(call, way, reply.status, reason, started)
+    call.live.limiter.retreat(call)
+    _remember(way, means, reply, int(now * 1000))
+    return means == "auth" or _retried_status(status, retry)
+
+
+def _remember(way: Way, means: failures.Class, reply: Reply, now_ms: int) -> None:
+    """What the error says of the target, for the calls to come."""
+    if means == "auth" and way.signer is not None:
+        way.signer.refused()
+    health = way.health
+    if health is None:
+        return
+    if means in ("outage", "overloaded", "timeout"):
+        health.failed(now_ms)
+    elif means in REST_S:
+        told = retry_after.seconds(reply.headers, reply.body, time())
+        if told is not None or not way.alone:
+            health.rest(now_ms, REST_S[means] if told is None else told, "auth" if means == "auth" else "rate")
+    else:
+        health.well(now_ms)
+
+
+def _may_retry(error: UpstreamError, route: Route) -> bool:
+    on = route.model.retry.on
+    named = "connect" if error.reason in NOT_SENT else error.reason
+    return named in ("connect", "timeout", "reset") and named in on and route.may_retry()
 
 
 def _retried_status(status: int, retry: Retry) -> bool:
     return str(status) in retry.on or (status >= 500 and "5xx" in retry.on)
 
 
-async def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
+def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
     """An upstream's error, whole; one about our own credential is not the caller's business and raises instead."""
-    if not reply.body:
-        reply.body = await reply.rest(1024 * 1024)
     if reply.status in OUR_FAULT:
         raise GatewayError(
             "upstream_auth_failed",
@@ -189,9 +215,12 @@ async def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
     return reply
 
 
-def _note(call: Call, way: Way, status: int, reason: str, started: float) -> None:
+def _note(call: Call, way: Way, status: int, reason: str, started: float) -> float:
+    """Write an attempt down; when it ended."""
+    now = monotonic()
     name = f"{way.provider}/{call.upstream_model}" if call.upstream_model else way.name
-    call.attempts.append(Attempt(name, way.provider, status, reason, (monotonic() - started) * 1000))
+    call.attempts.append(Attempt(name, way.provider, status, reason, (now - started) * 1000))
+    return now
 
 
 def _none_left(call: Call) -> GatewayError:

@@ -1,11 +1,12 @@
 """Asking the models a caller named, one after the other, of those providers the caller prefers.
 
-Only for requests that say so (`call.wishes`). Another model is asked when one cannot answer: after any failure to get
+For requests that say so (`call.wishes`), and for models whose operator has named fallbacks, by the class of failure
+after which they are to be asked. Of a caller's models another is asked when one cannot answer: after any failure to get
 an answer and after the statuses of `OUTAGE`, also where the model's `retry.on` would not try a second target, since
 here the caller has asked for it. What the request itself causes (400, 413, ...) is the caller's to see at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import monotonic_ns
 
 from fastgw._core import fields
@@ -15,6 +16,7 @@ from fastgw.dialects.openrouter import Wishes
 from fastgw.errors import GatewayError
 from fastgw.gateway import attempts
 from fastgw.policies.models import Meant, take
+from fastgw.providers import failures
 from fastgw.upstream.choose import preferred
 from fastgw.upstream.reply import Reply
 
@@ -40,6 +42,51 @@ async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
             return reply
         reply.close()
         call.error = ""
+
+
+async def by_operator(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
+    """As `send`, of the models that the operator has named to stand in for the call's own.
+
+    Whoever may use a model may use those that stand in for it.
+    """
+    named: Mapping[str, tuple[str, ...]] = call.model.model.fallback
+    asked = {call.model_name}
+    while True:
+        try:
+            reply = await attempts.send(call, dialect, body)
+        except GatewayError as error:
+            if not _stand_in(call, named, _class_of(call, error), asked):
+                raise
+            continue
+        if reply.status < 400:
+            return reply
+        means = failures.of_reply(call.target.kind, reply.status, reply.body)
+        if not _stand_in(call, named, failures.fallback_of(means), asked):
+            return reply
+        reply.close()
+        call.error = ""
+
+
+def _stand_in(call: Call, named: Mapping[str, tuple[str, ...]], means: str, asked: set[str]) -> bool:
+    """Make the first that is left of those for this class the call's model; False when there is none."""
+    left = [name for name in named.get(means, ()) if name not in asked]
+    asked.update(left[:1])
+    found = [(name, route) for name in left if (route := call.live.routes.find(name)) is not None]
+    meant = (Meant("", name, route, upstream_model) for name, (route, upstream_model) in found)
+    turned = _turn(call, meant)
+    if turned:
+        call.refused_by = ""
+    return turned
+
+
+def _class_of(call: Call, error: GatewayError) -> str:
+    """For which of `failures.FALLBACKS` a failure without an answer counts."""
+    if error.kind in attempts.OWN_LIMITS:
+        # A limit of the caller's own is not to be got round.
+        return "rate" if call.refused_by == "target" else ""
+    if error.kind == "upstream_rate_limited":
+        return "rate"
+    return "outage" if _may_pass_on(error) else ""
 
 
 async def _ask(call: Call, dialect: Dialect, body: fields.Fields, wishes: Wishes) -> Reply:

@@ -37,7 +37,7 @@ class Live:
         self.revision = plan.revision
         self.revision_header = (b"x-fastgw-revision", b"%d" % plan.revision)
         self.expose_facts = plan.options.expose_facts
-        self.routes = Routes(plan, client)
+        self.routes = Routes(plan, client, table)
         self.seal = Seal(plan.pepper)
         env = Env(self.routes, table, book, time.time)
         self.limiter = limits.Limiter(plan, env)

@@ -107,7 +107,8 @@ def asked(call: Call, kept: Kept) -> Callable[[bytes], Asked]:
     """
     method = call.exchange.method
     if method not in METHODS:
-        raise GatewayError("method_not_allowed", "This path takes GET, POST and DELETE requests only.")
+        message = "This path takes GET, POST and DELETE requests only."
+        raise GatewayError("method_not_allowed", message, allow="GET, POST, DELETE")
     family = f"{kept.interface}/{kept.family}"
     account = call.live.routes.accounts.get(family)
     if account is None:

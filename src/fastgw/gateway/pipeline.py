@@ -37,9 +37,16 @@ FORBIDDEN = frozenset(
     }
 )  # fmt: skip
 FORBIDDEN_PREFIXES = (b"aws_", b"vertex_")
+UNRECORDED = "This gateway cannot record calls at the moment, and refuses them meanwhile; try again later."
 JSON_TYPES = frozenset({None, b"application/json"})
 CLOSE = (b"connection", b"close")
 MAX_UNSTREAMED = 64 * 1024 * 1024
+
+
+class Doubtful(GatewayError):
+    """The head can be read in two ways: what follows on the connection may be no request, so it is not read."""
+
+    __slots__ = ()
 
 
 class Pipeline:
@@ -104,6 +111,8 @@ class Pipeline:
 
     async def _run(self, call: Call, match: Match) -> None:
         live, dialect = call.live, match.endpoint.dialect
+        if self.ledger.spool.full and live.options.refuse_unrecorded:
+            raise GatewayError("overloaded", UNRECORDED, retry_after=1)
         scan = self._scan(call)
         for check in live.head:
             check(call, scan)
@@ -125,10 +134,12 @@ class Pipeline:
             return
         if dialect.name in responses_state.GOING_ON:
             body = responses_state.prepare(call, body)
-        if call.wishes is None:
-            reply = await attempts.send(call, dialect, body)
-        else:
+        if call.wishes is not None:
             reply = await fallback.send(call, dialect, body)
+        elif call.model.falls_back:
+            reply = await fallback.by_operator(call, dialect, body)
+        else:
+            reply = await attempts.send(call, dialect, body)
         if not call.stream or reply.status >= 400:
             await self._respond_whole(call, dialect, reply)
             return
@@ -187,7 +198,7 @@ class Pipeline:
         try:
             scan = headers.scan(call.exchange.headers, options.max_headers, options.max_header_bytes)
         except headers.HeaderError as error:
-            raise GatewayError("headers_too_large" if error.status == 431 else error.code, error.message) from None
+            raise Doubtful("headers_too_large" if error.status == 431 else error.code, error.message) from None
         if scan.label is not None:
             call.label = scan.label.decode("ascii")
         return scan
@@ -216,7 +227,7 @@ class Pipeline:
             await call.exchange.respond(error.status, [*head, CLOSE], body)
             return
         head, body = error_answer(call, dialect, error)
-        if error.kind in ("request_too_large", "request_timeout", "shutting_down"):
+        if error.kind in ("request_too_large", "request_timeout", "shutting_down") or isinstance(error, Doubtful):
             head.append(CLOSE)
         call.bytes_out = len(body)
         await self._respond(call, head, body)
@@ -277,10 +288,10 @@ class Pipeline:
         scan = self._scan(call)
         named = routes.model_in(exchange.path) if exchange.method == "GET" else None
         if named is None and routes.malformed(exchange.path):
-            raise GatewayError("bad_request", "The path is not in its plain form: no //, no dot segments, no escapes.")
+            raise Doubtful("bad_request", "The path is not in its plain form: no //, no dot segments, no escapes.")
         if match is not None or (exchange.path in routes.MODELS and exchange.method != "GET"):
             wanted = "POST" if match is not None else "GET"
-            raise GatewayError("method_not_allowed", f"This path takes {wanted} requests only.")
+            raise GatewayError("method_not_allowed", f"This path takes {wanted} requests only.", allow=wanted)
         for check in call.live.head:
             check(call, scan)
         if exchange.path in routes.MODELS:

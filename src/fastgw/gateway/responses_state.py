@@ -95,7 +95,8 @@ def asked(call: Call, kept: Kept) -> Callable[[bytes], Asked]:
     method, token = call.exchange.method, kept.path
     allowed = METHODS[kept.family]
     if method not in allowed:
-        raise GatewayError("method_not_allowed", f"This path takes {' and '.join(allowed)} requests only.")
+        message = f"This path takes {' and '.join(allowed)} requests only."
+        raise GatewayError("method_not_allowed", message, allow=", ".join(allowed))
     sealed = call.live.seal.open(call.key.name, token, PREFIX)
     account = None if sealed is None else call.live.routes.accounts.get(f"responses/{sealed.place}")
     if sealed is None or account is None:
@@ -121,7 +122,8 @@ def seal_whole(call: Call, reply: Reply) -> None:
         reply.body = _sealed(reply.body, swap_of(call))
     elif call.quoted is not None:
         ident, token = call.quoted
-        reply.body = reply.body.replace(ident.encode(), token.encode())
+        if ident:
+            reply.body = reply.body.replace(ident.encode(), token.encode())
 
 
 def swap_of(call: Call) -> Swap:
@@ -144,7 +146,7 @@ def _sealed(document: bytes, swap: Swap) -> bytes:
             ident = found.text(name)
         except fields.FieldError:
             continue  # no text, or one with half a surrogate pair in it, which opens nothing
-        if ident is not None:
+        if ident:
             changes[name] = msgspec.json.encode(swap(ident))
     return found.replace(changes)
 
@@ -173,7 +175,7 @@ class SealingTap:
     def _edited(self, block: bytes) -> bytes:
         inner = self._inner
         self.usage, self.complete, self.failed, self.events = inner.usage, inner.complete, inner.failed, inner.events
-        if b'"response"' not in block:
+        if block.find(b'"response"') < 0:
             return block
         # What a stream ends with may lack its empty line; it is an event all the same.
         whole, rest = framing.complete(block)

@@ -23,6 +23,8 @@ class Lane(metrics.Adder, Protocol):
 class Spool(Protocol):
     """Where records are appended; `place` is where the last one ends: a segment's number and an offset."""
 
+    full: bool
+
     @property
     def place(self) -> tuple[int, int]: ...
 
@@ -47,7 +49,8 @@ class Ledger:
         if series is not self._series:
             self._use(series)
         written = record_of(call)
-        if self.spool.append(record.encode(written)):
+        # The last room is for calls that reached an upstream: those that were refused are many when it runs out.
+        if (call.target is not None or not self.spool.full) and self.spool.append(record.encode(written)):
             cost = written.cost_nano or 0
             self.book.commit_totals(*self.spool.place, written.input_tokens, written.output_tokens, cost)
             self.lane.add(self._process.records_written, 1)

@@ -20,7 +20,6 @@ from fastgw.dialects.hub import (
     Problem,
     Start,
     Target,
-    TextDelta,
     Unsupported,
     UsageSeen,
     merge_usage,
@@ -34,6 +33,8 @@ QUIET = frozenset({Start, UsageSeen, Done, Fail})
 UNREADABLE = (ValueError, RecursionError)
 """What decoding raises for what is not JSON of its dialect; the latter for what is nested without end."""
 TOO_DEEP = "an event is nested too deeply"
+MAX_OBJECTS = 200_000
+"""Of a request: each costs a microsecond or two, and the longest of prompts have a tenth of that."""
 
 
 class EarlyFailure(Exception):
@@ -48,7 +49,7 @@ class TranslatingTap:
     """Turns an upstream's stream into the client's, event by event. See `dialects.base.Tap`.
 
     What comes before the first content is held back, so that a stream that opens with an error is answered with one.
-    `_flows`: content has gone out and no end has been seen, so that more text goes straight to the writer.
+    `_flows`: content has gone out and no end has been seen, so that more of it goes straight to the writer.
     """
 
     __slots__ = (
@@ -102,7 +103,7 @@ class TranslatingTap:
                 if not payload.isascii():
                     payload.decode()
                 for event in self._reader.feed(name, payload):
-                    if self._flows and type(event) is TextDelta:
+                    if self._flows and type(event) not in QUIET:
                         self.events += 1
                         out.append(self._writer.feed(event))
                     else:
@@ -153,13 +154,13 @@ class TranslatingTap:
             return b""
         if kind not in QUIET:
             self.events += 1
-        elif isinstance(event, Start):
-            event.created = event.created or self._created
-            event.id = event.id or self._call_id
         elif isinstance(event, UsageSeen):
             self.usage = merge_usage(self.usage, event.usage)
             if self.failed or self._ended:
                 return b""
+        elif isinstance(event, Start):
+            event.created = event.created or self._created
+            event.id = event.id or self._call_id
         elif kind is Done:
             # The writer's own end comes once, when all that arrived with this is written.
             self.complete = True
@@ -285,7 +286,13 @@ def between(
 
 
 def read_chat(client: Any, body: bytes, *, model: str, stream: bool) -> Any:
-    """The client's request in its operation's terms (a hub.Chat, say). Raises GatewayError (`invalid_type`)."""
+    """The client's request in its operation's terms (a hub.Chat, say).
+
+    Raises GatewayError: `invalid_type`, `invalid_json`, and `request_too_large` for more objects than are translated.
+    """
+    if body.count(b"{") > MAX_OBJECTS:
+        message = f"The body holds more than {MAX_OBJECTS} objects; send fewer messages or parts."
+        raise GatewayError("request_too_large", message)
     try:
         return client.read_request(body, model=model, stream=stream)
     except Invalid as error:

@@ -46,6 +46,7 @@ class Worker:
         self._table = open_table(job.data_dir, create=False)
         self._lane = self._table.claim_lane(time.monotonic_ns())
         self._writer = Writer(spool_dir(job.data_dir), self._lane.index, plan.options.segment_bytes)
+        self._use(plan)
         self._client = Client(loop, report=log.warning)
         self._gateway = Gateway(
             plan, table=self._table, lane=self._lane, spool_writer=self._writer, client=self._client, log=log
@@ -107,8 +108,14 @@ class Worker:
         if plan.options.log_level != self._plan.options.log_level:
             self._log.set_level(plan.options.log_level)
         self._plan = plan
+        self._use(plan)
         self._counts.use(plan)
         self._tell("plan", revision=plan.revision, ok=True)
+
+    def _use(self, plan: Plan) -> None:
+        """Where calls are refused for want of room, the cap is kept by making no segment; else by deleting."""
+        options = plan.options
+        self._writer.cap_bytes = options.spool_cap if options.refuse_unrecorded else None
 
     async def _keep_house(self) -> None:
         """What must not happen on the request path: ready the next spool segment, sync, count, show signs of life."""

@@ -22,8 +22,12 @@ class Housekeeper:
         self._margin = margin_s
         self._since: dict[str, float] = {}
 
-    def clean(self, cap_bytes: int) -> Cleaned:
-        """Delete what is settled, and what is too much. Raises OSError."""
+    def clean(self, cap_bytes: int, *, refuse: bool = False) -> Cleaned:
+        """Delete what is settled, and what is too much. Raises OSError.
+
+        Where calls are refused instead (``records.when_full``) nothing unread is too much, and what was taken goes once
+        the spool is at half its cap: workers make no segment beyond it.
+        """
         state = self._recorded()
         now = time.monotonic()
         # A damaged segment is left for people to look at, as long as there is room.
@@ -31,7 +35,10 @@ class Housekeeper:
         self._since = {name: self._since.get(name, now) for name in done}
         taken = {name: TAKEN if position.done else position.offset for name, position in state.segments.items()}
         settled = [name for name, since in self._since.items() if now - since >= self._margin]
-        return janitor(spool_dir(self._data_dir), cap_bytes, taken=taken, settled=settled)
+        directory = spool_dir(self._data_dir)
+        if refuse:
+            return janitor(directory, cap_bytes // 2, taken=taken, settled=settled, keep_unread=True)
+        return janitor(directory, cap_bytes, taken=taken, settled=settled)
 
     def _recorded(self) -> State:
         try:

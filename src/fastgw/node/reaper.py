@@ -2,11 +2,17 @@
 
 Blocking, and for one thread at a time. A worker writes a call's record before it settles the call, and counts it after;
 so behind the place up to which a lane has counted there is at most what it wrote last.
+
+The node writes records for dead workers in a lane of its own. When it dies before it has freed a call it wrote one for,
+its lane is among the dead ones that the next node sees to; so a call is looked for in all of these, and the lanes of
+nodes are freed after those of the workers they saw to.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from fastgw._core import table
 from fastgw.state import segment
@@ -19,6 +25,23 @@ DIED = "worker_died"
 STATUS = 500
 SEQUENCE_SHIFT = 32
 SEGMENT_BYTES = 256 * 1024
+
+
+Known = dict[bytes, tuple[int, int]]
+"""Tokens and nano-dollars by call id."""
+
+
+class _Left(NamedTuple):
+    """What a dead owner wrote since it last counted.
+
+    ``told`` is what it wrote of others that died, ``reaper`` when the last that did so began; 0 for a worker.
+    """
+
+    lane: int
+    added: table.Totals
+    known: Known
+    told: Known
+    reaper: int
 
 
 class Reaper:
@@ -39,10 +62,16 @@ class Reaper:
         self._writer = Writer(self._directory, lane.index, SEGMENT_BYTES)
         self._series = series
         self._log = log
+        self._told: Known = {}
 
     def reap(self) -> int:
         """See to every lane whose worker is gone; how many calls had no record."""
-        orphans = sum(self._reap(lane) for lane in self._table.unreaped())
+        dead = sorted((self._left(lane) for lane in self._table.unreaped()), key=attrgetter("reaper"))
+        for left in dead:
+            self._told.update(left.told)
+        orphans = sum(self._reap(left) for left in dead)
+        # Kept until all went well: what failed half-way is done again.
+        self._told.clear()
         if orphans:
             self._writer.sync()
             self._writer.prepare()
@@ -52,18 +81,25 @@ class Reaper:
         """Let go of the spool; the lane is its owner's."""
         self._writer.close()
 
-    def _reap(self, lane: int) -> int:
+    def _left(self, lane: int) -> _Left:
         counted = self._table.lane_totals(lane)
-        known: dict[bytes, tuple[int, int]] = {}
+        known: Known = {}
+        told: Known = {}
+        reaper = 0
         added = table.Totals(counted.segment, counted.offset, 0, 0, 0, 0)
         for place, written in self._written(lane, counted.segment):
             known[_id16(written.id)] = _used(written)
+            if written.error == DIED:
+                told[_id16(written.id)], reaper = _used(written), place[0]
             if place > (counted.segment, counted.offset):
                 added = _plus(added, place, written)
-        if added.records:
-            self._table.replay(lane, added)
-        orphans = self._table.reap(lane, known.get, self._record)
-        self._log.warning("lane_reaped", lane=lane, records_counted=added.records, calls=len(orphans))
+        return _Left(lane, added, known, told, reaper)
+
+    def _reap(self, left: _Left) -> int:
+        if left.added.records:
+            self._table.replay(left.lane, left.added)
+        orphans = self._table.reap(left.lane, lambda call: left.known.get(call) or self._told.get(call), self._record)
+        self._log.warning("lane_reaped", lane=left.lane, records_counted=left.added.records, calls=len(orphans))
         return len(orphans)
 
     def _written(self, lane: int, since: int) -> Iterator[tuple[tuple[int, int], Record]]:
@@ -101,6 +137,7 @@ class Reaper:
         if not self._writer.append(record.encode(written)):
             self._lane.add(places.records_shed, 1)
             return
+        self._told[bytes(orphan.call_id)] = _used(written)
         self._book.commit_totals(*self._writer.place, written.input_tokens, 0, written.cost_nano or 0)
         self._lane.add(places.records_written, 1)
         metrics.account(self._lane, metrics.Handles.find(series), written)

@@ -343,7 +343,8 @@ class Node:
             plan = self._publisher.plan
             try:
                 if plan is not None:
-                    cleaned = await asyncio.to_thread(keeper.clean, plan.options.spool_cap)
+                    cap, refuse = plan.options.spool_cap, plan.options.refuse_unrecorded
+                    cleaned = await asyncio.to_thread(keeper.clean, cap, refuse=refuse)
                     self._note_dropped(cleaned.records)
                 found = await asyncio.to_thread(usage, directory)
                 self._spool.bytes, self._spool.segments = found.bytes, found.segments

@@ -87,12 +87,14 @@ class IbmAuth(Section, frozen=True, tag_field="scheme", tag="ibm"):
 class Provider(Section, frozen=True):
     """An account at a vendor. `allow_headers` lists further request headers of callers that may travel to it.
 
+    `api_keys` are several instead of one `api_key`: calls are shared out, and one that is refused rests by itself.
     `pass_through` names families of paths about things the vendor keeps (files, batches, ...) that are passed on to it.
     """
 
     kind: str
     base_url: str | None = None
     api_key: str | None = None
+    api_keys: list[str] = []
     api_version: str | None = None
     region: str = ""
     headers: dict[str, str] = {}
@@ -111,7 +113,7 @@ class Provider(Section, frozen=True):
     location: str = ""
 
     def __repr__(self) -> str:
-        return veiled(self, "api_key", "headers", "proxy")
+        return veiled(self, "api_key", "api_keys", "headers", "proxy")
 
 
 class Price(Section, frozen=True):
@@ -153,6 +155,13 @@ class Retry(Section, frozen=True):
     on: tuple[str | int, ...] = ("connect", 429, 503)
 
 
+class Breaker(Section, frozen=True):
+    """After so many `failures` in a row (0: never) a target is left alone for `open`; then one call tries it."""
+
+    failures: int = 5
+    open: str = "5s"
+
+
 class Timeout(Section, frozen=True):
     """Durations like `5s`, `250ms`, `10m`."""
 
@@ -165,13 +174,18 @@ class Timeout(Section, frozen=True):
 class Model(Section, frozen=True):
     """A name clients use and the targets behind it.
 
+    `balance`: weighted, priority, least_busy, least_latency, cheapest or sticky. `fallback` names other models that are
+    asked when no target can serve: a list for outages and rate limits, or lists by class (outage, rate, context,
+    policy).
     `reserve_output` is what limits on tokens and money hold back for an answer that the caller set no bound to;
     `allow_unpriced` lets a target without a price serve callers that have a budget.
     """
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"fallback", "cache"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"cache"})
     targets: list[Target]
     balance: str = "weighted"
+    fallback: list[str] | dict[str, list[str]] = []
+    breaker: Breaker | None = None
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
     limits: Limits = Limits()
@@ -217,10 +231,14 @@ class StoredKey(Section, frozen=True):
 
 
 class Records(Section, frozen=True):
-    """Where records go until they are read: `spool_cap` bounds the disk they take; `keep` bounds the exports' age."""
+    """Where records go until they are read: `spool_cap` bounds the disk they take; `keep` bounds the exports' age.
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"when_full", "payloads"})
+    `when_full` is `shed` (calls go on, records are lost and counted) or `refuse` (no call without its record).
+    """
+
+    not_built: ClassVar[frozenset[str]] = frozenset({"payloads"})
     spool_cap: str = "1GiB"
+    when_full: str = "shed"
     segment: str = "8MiB"
     keep: str = "30d"
 

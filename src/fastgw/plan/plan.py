@@ -132,7 +132,8 @@ class Target(Struct, frozen=True):
     `drop` names request fields that may be left out where the provider cannot serve them; `max_output` is what is asked
     for where a provider demands a bound on its answer and the caller named none.
 
-    An empty `model` stands for the part of the client's name that the wildcard matched.
+    An empty `model` stands for the part of the client's name that the wildcard matched. `breaker` is its word of the
+    shared table, `load` that of the calls it serves now, where its model asks for it; -1 without.
     """
 
     id: str
@@ -144,6 +145,15 @@ class Target(Struct, frozen=True):
     drop: frozenset[str] = frozenset()
     max_output: int = 4096
     rules: tuple[Rule, ...] = ()
+    breaker: int = -1
+    load: int = -1
+
+
+class Breaker(Struct, frozen=True):
+    """When a target is left alone: after `failures` in a row (0: never), for so many milliseconds."""
+
+    failures: int = 5
+    open_ms: int = 5_000
 
 
 class Retry(Struct, frozen=True):
@@ -154,7 +164,11 @@ class Retry(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """A name clients use; in `Plan.wildcards` one for all names that begin with `provider/`."""
+    """A name clients use; in `Plan.wildcards` one for all names that begin with `provider/`.
+
+    `retries` is the slot of its retry account, -1 without; `fallback` names other models by the class of failure after
+    which they are asked (`providers.failures.FALLBACKS`).
+    """
 
     name: str
     targets: tuple[Target, ...]
@@ -165,6 +179,9 @@ class Model(Struct, frozen=True):
     created: int = 0
     reserve_output: int = 1024
     allow_unpriced: bool = False
+    breaker: Breaker = Breaker()
+    retries: int = -1
+    fallback: dict[str, tuple[str, ...]] = {}
 
 
 class Key(Struct, frozen=True, array_like=True):
@@ -205,7 +222,10 @@ class Keys:
 
 
 class Options(Struct, frozen=True):
-    """What is set for the whole gateway. Sizes in bytes, times in seconds."""
+    """What is set for the whole gateway. Sizes in bytes, times in seconds.
+
+    `refuse_unrecorded`: a new call is refused while its record could not be written.
+    """
 
     max_body: int = 32 * 1024 * 1024
     max_headers: int = 100
@@ -219,6 +239,7 @@ class Options(Struct, frozen=True):
     segment_bytes: int = 8 * 1024 * 1024
     spool_cap: int = 1024 * 1024 * 1024
     records_keep_days: int = 30
+    refuse_unrecorded: bool = False
     demo: bool = False
 
 

@@ -63,7 +63,8 @@ def cost_nano(price: Price, usage: Usage) -> int:
 
 def dollars(nano: int) -> str:
     """Nano-dollars as an exact decimal number of dollars, without an exponent: 1500 → `0.0000015`."""
-    text = ("%d.%09d" % divmod(nano, 1_000_000_000)).rstrip("0")
+    whole, fraction = divmod(nano, 1_000_000_000)
+    text = f"{whole}.{fraction:09}".rstrip("0")
     return text + "0" if text.endswith(".") else text
 
 

@@ -87,7 +87,7 @@ class Limiter:
         self._calls: Remembered[dict[str, Side]] = Remembered()
         self._both: Remembered[dict[str, Both]] = Remembered()
         self._attempts: Remembered[dict[tuple[str, str], Side]] = Remembered()
-        self._hour = 0
+        self._hour = 0.0
         self._windows = windows(0)
 
     def enter(self, call: Call) -> None:

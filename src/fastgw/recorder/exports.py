@@ -10,10 +10,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fastgw.recorder import lines
 from fastgw.recorder.offsets import Export, State, StateError, Sums, sync_directory
-from fastgw.telemetry.record import Record, to_json_line
+from fastgw.telemetry.record import Record
 
 MOST_OPEN = 4
+AT_ONCE = 64
+"""Lines that are made into text together: few enough that the next ones take their place in the processor's cache."""
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl")
 _DAY_US = 86_400_000_000
@@ -22,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Line(Struct):
+class Figures(Struct):
     """What is needed of a line to find its place and to add it up."""
 
     ts: str
@@ -37,7 +40,7 @@ class Line(Struct):
         return (datetime.fromisoformat(self.ts) - _EPOCH) // _MICROSECOND
 
 
-read_line = msgspec.json.Decoder(Line).decode
+read_line = msgspec.json.Decoder(Figures).decode
 
 
 @lru_cache(maxsize=8)
@@ -58,6 +61,22 @@ def names(directory: Path) -> list[str]:
         return []
 
 
+class _Gathered:
+    """What is to be written to one file: lines, the text of those before them, and what all add up to."""
+
+    __slots__ = ("lines", "sums", "text")
+
+    def __init__(self) -> None:
+        self.lines: list[lines.Line] = []
+        self.text = bytearray()
+        self.sums = Sums()
+
+    def encode(self) -> None:
+        self.text += lines.encode(self.lines)
+        self.sums += Sums.of(self.lines)
+        self.lines.clear()
+
+
 class Exports:
     """The files of a directory, as the recorder writes them: `add` gathers, `write` writes, `sync` makes it last.
 
@@ -67,32 +86,38 @@ class Exports:
     def __init__(self, directory: Path, state: State) -> None:
         self._directory = directory
         self._state = state
-        self._lines: dict[str, list[bytes]] = {}
+        self._gathered: dict[int, _Gathered] = {}
         self._open: dict[str, int] = {}
         self._dirty: set[str] = set()
         self._created = False
 
     def add(self, record: Record) -> None:
-        """Take one record, and count it in the state. Raises ValueError, OverflowError for a ts no calendar has."""
-        name, line = name_of(record.ts), to_json_line(record)
-        self._lines.setdefault(name, []).append(line)
-        export = self._state.exports.get(name)
-        if export is None:
-            export = self._state.exports[name] = Export()
-        export.sums.add(record)
+        """Take one record. Raises ValueError, OverflowError for a ts no calendar has."""
+        line = lines.line_of(record)
+        day = record.ts // _DAY_US
+        gathered = self._gathered.get(day)
+        if gathered is None:
+            gathered = self._gathered[day] = _Gathered()
+        gathered.lines.append(line)
+        if len(gathered.lines) >= AT_ONCE:
+            gathered.encode()
 
     def write(self) -> None:
-        """Append what was gathered, and tell the state the new sizes. Raises OSError: then `cut_back` is needed."""
-        for name, lines in self._lines.items():
-            export = self._state.exports[name]
+        """Append what was gathered, and tell the state sizes and sums. Raises OSError: then `cut_back` is needed."""
+        for day, gathered in self._gathered.items():
+            gathered.encode()
+            name = _name_of_day(day)
+            export = self._state.exports.setdefault(name, Export())
+            export.sums += gathered.sums
+            self._state.totals += gathered.sums
             fd = self._descriptor(name)
             self._dirty.add(name)
-            data = memoryview(b"".join(lines))
+            data = memoryview(gathered.text)
             while data:
                 written = os.pwrite(fd, data, export.size)
                 export.size += written
                 data = data[written:]
-        self._lines.clear()
+        self._gathered.clear()
 
     def sync(self) -> None:
         """Return when the disk has all that was written. Raises OSError."""
@@ -160,7 +185,7 @@ class Exports:
         return fd
 
 
-def lines(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
     """(offset, line) of a file up to its committed size. Raises OSError."""
     at = 0
     with path.open("rb") as file:
@@ -174,7 +199,7 @@ def in_order(path: Path, size: int, since: int, until: int) -> Iterator[tuple[in
 
     Holds two small numbers a line in memory. Raises OSError, ValueError for a line that is no record.
     """
-    found = [(ts, at) for at, line in lines(path, size) if since <= (ts := read_line(line).ts_us) < until]
+    found = [(ts, at) for at, line in read_lines(path, size) if since <= (ts := read_line(line).ts_us) < until]
     found.sort()
     with path.open("rb") as file:
         for ts, at in found:
@@ -205,6 +230,6 @@ def last_lines(path: Path, size: int, n: int) -> list[bytes]:
 def add_up(path: Path, size: int) -> Sums:
     """What the lines of a file add up to. Raises OSError, ValueError for a line that is no record."""
     sums = Sums()
-    for _, line in lines(path, size):
+    for _, line in read_lines(path, size):
         sums.add(read_line(line))
     return sums

@@ -5,9 +5,10 @@ and the spool from the offsets in it meets every record exactly once, whenever t
 """
 
 import os
+from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 from msgspec import Struct
@@ -42,6 +43,13 @@ class Sums(Struct):
         self.input_tokens += record.input_tokens
         self.output_tokens += record.output_tokens
         self.cost_nano += record.cost_nano or 0
+
+    @classmethod
+    def of(cls, records: Collection[Counted]) -> Self:
+        """What many add up to."""
+        read = sum([record.input_tokens for record in records])
+        written = sum([record.output_tokens for record in records])
+        return cls(len(records), read, written, sum([record.cost_nano or 0 for record in records]))
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(*(a + b for a, b in zip(self.figures, other.figures, strict=True)))

@@ -16,10 +16,13 @@ from fastgw.recorder import exports, offsets
 from fastgw.recorder.exports import Exports
 from fastgw.recorder.offsets import Position, State, StateError
 from fastgw.state import segment, spool
-from fastgw.state.segment import HEADER_BYTES, SPARE, Segment
+from fastgw.state.segment import HEADER_BYTES, SPARE, Frame, Segment
 from fastgw.telemetry.record import RecordError, decode
 
-BATCH = 1_000
+BATCH = 4_000
+BATCH_BYTES = 16 * 1024 * 1024
+"""A commit holds no more: what it takes of the disk's time is shared by many, what it takes of memory is bounded."""
+
 LOCK = "lock"
 
 Report = Callable[[str], None]
@@ -70,7 +73,7 @@ class Recorder:
         self._exports = Exports(self._directory, state)
         for name in self._exports.cut_back():
             self._report(f"{self._directory / name} is gone; its records count as expired")
-        self._taken = 0
+        self._taken = self._bytes = 0
         self._changed = False
 
     def step(self) -> bool:
@@ -80,7 +83,7 @@ class Recorder:
             OSError: the disk refuses; nothing was committed, and `reload` is needed.
         """
         names = segment.segment_names(self._spool)
-        more = any(self._taken >= BATCH or self._read(name) for name in names if not self._done(name))
+        more = any(self._full() or self._read(name) for name in names if not self._done(name))
         for gone in self.state.segments.keys() - set(names):
             del self.state.segments[gone]
             self._changed = True
@@ -127,12 +130,15 @@ class Recorder:
         position = self.state.segments.get(found.name)
         at = position.offset if position is not None else HEADER_BYTES
         try:
-            for offset, payload in segment.frames(found.path, at):
-                if self._taken >= BATCH:
-                    return True
-                self._keep(found.name, offset, payload)
-                at = segment.after_frame(offset, payload)
+            for batch in segment.batches(found.path, at):
+                kept = batch[: BATCH - self._taken]
+                self._keep(found.name, kept)
+                start, at = at, segment.after_frame(*kept[-1])
                 self._move(found.name, at)
+                self._taken += len(kept)
+                self._bytes += at - start
+                if self._full():
+                    return True
         except OSError as error:
             return self._later(found.name, error)
         except spool.SpoolError as error:
@@ -151,16 +157,17 @@ class Recorder:
             self._report(f"{name}: {error.strerror or error}; it is tried again")
         return False
 
-    def _keep(self, name: str, offset: int, payload: bytes) -> None:
-        self._taken += 1
-        try:
-            record = decode(payload)
-            self._exports.add(record)
-        except (RecordError, ValueError, OverflowError) as error:
-            self.state.unreadable += 1
-            self._report(f"{name}: record at {offset}: {error}")
-            return
-        self.state.totals.add(record)
+    def _keep(self, name: str, batch: list[Frame]) -> None:
+        add = self._exports.add
+        for offset, payload in batch:
+            try:
+                add(decode(payload))
+            except (RecordError, ValueError, OverflowError) as error:
+                self.state.unreadable += 1
+                self._report(f"{name}: record at {offset}: {error}")
+
+    def _full(self) -> bool:
+        return self._taken >= BATCH or self._bytes >= BATCH_BYTES
 
     def _move(self, name: str, offset: int, *, done: bool = False, damaged: bool = False) -> None:
         self.state.segments[name] = Position(offset, done, damaged)
@@ -173,7 +180,7 @@ class Recorder:
         self._report(f"{error}; the rest of the segment is skipped")
 
     def _commit(self) -> None:
-        self._taken = 0
+        self._taken = self._bytes = 0
         if not self._changed:
             return
         self._exports.write()

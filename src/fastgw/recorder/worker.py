@@ -19,7 +19,8 @@ from fastgw.recorder.offsets import StateError
 from fastgw.recorder.recorder import Recorder
 from fastgw.telemetry.log import Log
 
-POLL_S = 0.2
+POLL_S = 0.5
+"""A commit takes a millisecond of the processor whatever is in it; who follows the records reads the spool itself."""
 BEAT_S = 1.0
 RETRY_S = 1.0
 EXPIRE_S = 60.0

@@ -56,6 +56,8 @@ def janitor(
     keep: Collection[str] = (),
     taken: Mapping[str, int] | None = None,
     settled: Collection[str] = (),
+    *,
+    keep_unread: bool = False,
 ) -> Cleaned:
     """Delete the segments that are settled, then bring the spool under its cap by deleting the oldest nobody writes.
 
@@ -69,6 +71,7 @@ def janitor(
         taken: up to where a reader took each segment for good, ``TAKEN`` for all of it. For the cap those that were
             taken whole go first; only records beyond these offsets are counted as deleted.
         settled: names of segments to delete whatever the cap.
+        keep_unread: for the cap only those that were taken whole go.
     """
     taken = taken or {}
     root = Path(directory)
@@ -81,7 +84,7 @@ def janitor(
     excess = usage(root).bytes - cap_bytes
     segments = records = 0
     for segment in sorted(closed, key=lambda item: (taken.get(item.name) != TAKEN, item.opened_us, item.name)):
-        if excess <= 0:
+        if excess <= 0 or (keep_unread and taken.get(segment.name) != TAKEN):
             break
         with contextlib.suppress(OSError):
             held = _count(segment.path, taken.get(segment.name, HEADER_BYTES))

@@ -36,6 +36,10 @@ _WORD = struct.Struct("=Q")
 _CHUNK = 4 * MAX_PAYLOAD
 
 
+Frame = tuple[int, bytes]
+"""Its offset in the segment, and its payload."""
+
+
 class SpoolError(ValueError):
     """A segment that cannot be read further; the message names the file and the offset."""
 
@@ -130,16 +134,24 @@ def frames(path: Path, offset: int = HEADER_BYTES, limit: int | None = None) -> 
         SpoolError: at the first frame that is not valid.
         OSError: the file cannot be read.
     """
+    for batch in batches(path, offset, limit):
+        yield from batch
+
+
+def batches(path: Path, offset: int = HEADER_BYTES, limit: int | None = None) -> Iterator[list[Frame]]:
+    """What `frames` gives, in lists of as many as one read has, at most 256 KiB and never empty; raises as it does."""
     with open_segment(path) as fd:
         _describe(fd, path)
         size = os.fstat(fd).st_size if limit is None else limit
         offset = min(max(offset, HEADER_BYTES), size)
         while chunk := os.pread(fd, min(_CHUNK, size - offset), offset):
-            start = offset
-            for at, payload in _parse(path.name, chunk, offset, size):
-                yield at, payload
-                offset = after_frame(at, payload)
-            if offset == start:
+            found, problem = _parse(chunk, offset, size)
+            if found:
+                yield found
+                offset = after_frame(*found[-1])
+            if problem:
+                raise SpoolError(f"{path.name}: {problem}")
+            if not found:
                 return
 
 
@@ -148,23 +160,26 @@ def after_frame(offset: int, payload: bytes) -> int:
     return (offset + 8 + len(payload) + 7) & -8
 
 
-def _parse(name: str, chunk: bytes, base: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Whole frames of a chunk; a frame cut by the chunk's end is left for the next one."""
-    at = 0
-    while at + 8 <= len(chunk):
+def _parse(chunk: bytes, base: int, size: int) -> tuple[list[Frame], str]:
+    """Whole frames of a chunk, and what is wrong with the next; one cut by the chunk's end is left for the next one."""
+    found: list[Frame] = []
+    at, last = 0, len(chunk) - 8
+    while at <= last:
         (word,) = _WORD.unpack_from(chunk, at)
-        length = word & 0xFFFFFFFF
         if not word:
-            return
-        if not 0 < length <= MAX_PAYLOAD or base + at + 8 + length > size:
-            raise SpoolError(f"{name}: frame at {base + at} has an impossible length")
-        if at + 8 + length > len(chunk):
-            return
-        payload = chunk[at + 8 : at + 8 + length]
+            break
+        length = word & 0xFFFFFFFF
+        end = at + 8 + length
+        if not 0 < length <= MAX_PAYLOAD or base + end > size:
+            return found, f"frame at {base + at} has an impossible length"
+        if end > last + 8:
+            break
+        payload = chunk[at + 8 : end]
         if zlib.crc32(payload) != word >> 32:
-            raise SpoolError(f"{name}: frame at {base + at} does not match its checksum")
-        yield base + at, payload
-        at = (at + 8 + length + 7) & -8
+            return found, f"frame at {base + at} does not match its checksum"
+        found.append((base + at, payload))
+        at = (end + 7) & -8
+    return found, ""
 
 
 def segment_names(directory: Path) -> list[str]:

@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 SEGMENT_BYTES = 8 * 1024 * 1024
+RESERVE = 4
+"""One part in so many of a segment is kept for the records of running calls when no other can be had."""
 
 _POLL_SECONDS = 0.1
 _KEPT_PROBLEMS = 100
@@ -130,6 +132,8 @@ class Writer:
 
     Attributes:
         appended, shed, sealed: records written, records lost for want of room (or larger than 64 KiB), segments filled.
+        full: no next segment can be had, and of the active one only the last quarter is left, for calls that run.
+        cap_bytes: no segment is made with which the spool would take more than this on disk; None: the disk decides.
     """
 
     def __init__(self, directory: str | os.PathLike[str], lane: int, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -139,6 +143,8 @@ class Writer:
         self.lane = lane
         self.segment_bytes = segment_bytes
         self.appended = self.shed = self.sealed = 0
+        self.full = False
+        self.cap_bytes: int | None = None
         self._prepare_problem: str | None = None
         self._sync_problem: str | None = None
         self._lock = threading.Lock()
@@ -192,10 +198,19 @@ class Writer:
         if not payload:
             raise ValueError("an empty payload would read as the end of the segment")
         fits = len(payload) <= min(MAX_PAYLOAD, self.segment_bytes - HEADER_BYTES - 8)
-        if fits and self._switch():
+        if fits and (self._open_reserve() or self._switch()):
             return self.append(payload)
         self.shed += 1
+        self.full = self.full or fits
         return False
+
+    def _open_reserve(self) -> bool:
+        """Let the last part of the active segment be used; where none comes after it, that is being full."""
+        if self._active is None or self._end == self._active.size:
+            return False
+        self._end = self._active.size
+        self.full = self._spare is None
+        return True
 
     def _switch(self) -> bool:
         """Seal the active segment and go on in the spare one, if there is one."""
@@ -206,7 +221,7 @@ class Writer:
         spare.words[OPENED] = time.time_ns()
         spare.words[STATE] = ACTIVE
         self._active, self._bytes, self._words = spare, spare.bytes, spare.words
-        self._position, self._end = HEADER_BYTES, spare.size
+        self._position, self._end = HEADER_BYTES, spare.size - spare.size // RESERVE
         self._active_sequence = spare.sequence
         return True
 
@@ -223,18 +238,30 @@ class Writer:
         """Ready the next segment (call it every second or so, off the request path); True when one is ready."""
         with self._lock:
             self._release_retired()
-            if self._spare is not None or self._closed:
-                return self._spare is not None
-            try:
+            if self._spare is None and not self._closed:
                 self._spare = self._create()
-            except OSError as error:
-                self._prepare_problem = f"cannot prepare a spool segment in {self.directory}: {error.strerror or error}"
-                return False
-            self._prepare_problem = None
-            return True
+            self._judge_room()
+            return self._spare is not None
 
-    def _create(self) -> _Mapping:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _judge_room(self) -> None:
+        active = self._active
+        self.full = self._spare is None and (active is None or self._end == active.size)
+
+    def _create(self) -> _Mapping | None:
+        problem = f"cannot prepare a spool segment in {self.directory}"
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.cap_bytes is not None and usage(self.directory).bytes + self.segment_bytes > self.cap_bytes:
+                self._prepare_problem = f"{problem}: it is at its cap of {self.cap_bytes} bytes"
+                return None
+            mapping = self._map()
+        except OSError as error:
+            self._prepare_problem = f"{problem}: {error.strerror or error}"
+            return None
+        self._prepare_problem = None
+        return mapping
+
+    def _map(self) -> _Mapping:
         if not self._generation:
             newest = max((int(name.split("-")[1]) for name in segment_names(self.directory)), default=0)
             self._generation = max(time.time_ns() // 1000, newest + 1)
@@ -254,6 +281,8 @@ class Writer:
         """Write what was appended to the disk itself; off the request path, at least once a second."""
         with self._lock:
             self._release_retired()
+            # Here too: an append that found no room may say so after a segment was made.
+            self._judge_room()
             active = self._active
             if active is None:
                 return

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from fastgw._core import table as shared
-from fastgw.telemetry.record import Record
+from fastgw.telemetry.record import Record, asked
 
 OTHER = "other"
 """Label value of the series that take what finds no place of its own."""
@@ -277,7 +277,7 @@ def account(lane: Adder, at: Handles, record: Record) -> None:
         ),
         (
             1,
-            max(len(record.attempts) - 1, 0),
+            max(asked(record.attempts) - 1, 0) if len(record.attempts) > 1 else 0,
             record.input_tokens,
             record.output_tokens,
             record.cached_tokens,

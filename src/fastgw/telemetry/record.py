@@ -4,6 +4,7 @@ In the spool a record is a msgpack array that begins with the schema version. Ne
 version (an older reader ignores what it does not know); a change of meaning, order or type takes a new version.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -68,6 +69,15 @@ class Record(Struct, array_like=True, tag=SCHEMA_VERSION, gc=False):
     cache: CacheResult = "off"
     revision: int = 0
     label: str | None = None
+
+
+RESTING = "resting_"
+"""How the reason of a target begins that was passed over."""
+
+
+def asked(attempts: Sequence[Attempt]) -> int:
+    """How many of these were asked at all."""
+    return sum(not one.reason.startswith(RESTING) for one in attempts)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

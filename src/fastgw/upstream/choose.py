@@ -4,8 +4,11 @@ Targets come in tiers: one of a later tier is taken when all of the earlier ones
 what a caller prefers (`dialects.openrouter.Preferences`) makes more of it, and may leave targets out.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from hashlib import blake2b
+from itertools import groupby
+from math import log
+from typing import Any, Protocol, TypeVar
 
 from fastgw.dialects.openrouter import Preferences
 from fastgw.plan.plan import Price
@@ -62,6 +65,56 @@ def weighted(targets: Sequence[W], tried: Collection[W], roll: float) -> W | Non
         if point < 0:
             return target
     return group[0]
+
+
+def by_price(targets: Sequence[N]) -> Tiers[N]:
+    """Within a priority the cheapest first: a tier for each price of a token read and one written together."""
+    return _ranked(targets, lambda target: _per_token(target, ""))
+
+
+def by_load(targets: Sequence[W], load: Callable[[W], float]) -> Tiers[W]:
+    """Within a priority the one with the least load for its weight first."""
+    return _ranked(targets, lambda target: load(target) / max(target.weight, 0.001))
+
+
+def by_cost(targets: Sequence[W], cost: Callable[[W], float], rolls: tuple[float, float]) -> Tiers[W]:
+    """Within a priority the better of two that are drawn, then the others by cost: two choices at random keep many
+    workers from running to the same target at once (Mitzenmacher, The Power of Two Choices).
+    """
+    tiers: list[list[W]] = []
+    for group in _groups(targets):
+        ranked = sorted(group, key=cost)
+        drawn = {min(int(roll * len(group)), len(group) - 1) for roll in rolls}
+        first = min((group[place] for place in drawn), key=cost)
+        tiers += [[first], *([target] for target in ranked if target is not first)]
+    return tuple(tiers)
+
+
+def by_session(targets: Sequence[W], session: bytes, name: Callable[[W], str]) -> Tiers[W]:
+    """Within a priority always in the same order for the same session, and another one for another: rendezvous
+    hashing, so that a target that comes or goes moves only the sessions it had. Weights count as in Thaler and
+    Ravishankar's weighted form: -weight / ln(hash).
+    """
+
+    def score(target: W) -> float:
+        digest = blake2b(session + b"\0" + name(target).encode(), digest_size=8).digest()
+        part = (int.from_bytes(digest, "big") + 0.5) / 2.0**64
+        return max(target.weight, 0.001) / log(part)
+
+    return _ranked(targets, score)
+
+
+def _groups(targets: Sequence[W]) -> list[list[W]]:
+    """The targets by priority, the lowest number first."""
+    levels = sorted({target.priority for target in targets})
+    return [[target for target in targets if target.priority == level] for level in levels]
+
+
+def _ranked(targets: Sequence[W], key: Callable[[W], Any]) -> Tiers[W]:
+    tiers: list[list[W]] = []
+    for group in _groups(targets):
+        tiers += [list(same) for _, same in groupby(sorted(group, key=key), key)]
+    return tuple(tiers)
 
 
 def preferred(targets: Sequence[N], wish: Preferences, model: str) -> Tiers[N]:

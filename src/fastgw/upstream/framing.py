@@ -64,4 +64,4 @@ def ends_here(data: bytes, chunks: list[bytes], chunked: bool) -> bool:
         return data.endswith(chunks[-1])
     if len(data) < 5:
         return b"\r\n\r\n".endswith(data)
-    return data.endswith(b"\r\n\r\n") and not data.endswith(b"\n\r\n\r\n")
+    return data[len(data.rstrip(b"\r\n")) :] == b"\r\n\r\n"

@@ -129,6 +129,12 @@ class Reply:
             self._wire.resume()
         return data
 
+    def unread(self, data: bytes) -> None:
+        """Put back what `read` gave: it is given again."""
+        if data:
+            self._chunks.insert(0, data)
+            self._buffered += len(data)
+
     def poke(self) -> None:
         """Wake a pending `read`, which then returns None; without one nothing happens."""
         self._wake()

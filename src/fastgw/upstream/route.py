@@ -1,9 +1,11 @@
 """The plan's models bound to this worker's connection pools: what is asked where, with which head."""
 
 from collections.abc import Callable, Mapping
+from random import random
 from urllib.parse import quote
 
 from fastgw._core import headers
+from fastgw._core import table as shared
 from fastgw.dialects.registry import OPERATIONS
 from fastgw.plan.plan import Model, Plan, Price, Quirks, Target, Timeouts, Upstream
 from fastgw.plan.prices import look_up
@@ -11,8 +13,10 @@ from fastgw.providers import PROVIDERS
 from fastgw.providers import quirks as vendors
 from fastgw.providers.quirks import Traits
 from fastgw.telemetry.metrics import Handles
+from fastgw.upstream import choose
 from fastgw.upstream.auth.refresh import Source
 from fastgw.upstream.client import Client, Pool
+from fastgw.upstream.health import Health, Latency
 
 START = "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{auth}{extra}accept-encoding: identity\r\n"
 MAX_NAME = 256
@@ -21,6 +25,7 @@ MAX_TRAITS = 1024
 DOTS = frozenset({".", "..", ""})
 """Segments that would change a path the name becomes part of."""
 NO_PRICES: Mapping[str, Price] = {}
+NO_WINDOWS = (0, 0, 0)
 OPENROUTER = "openrouter"
 NO_STREAM_OPTIONS = Quirks(features=("no_stream_options",))
 FORWARDED = (b"accept", b"user-agent", b"idempotency-key", b"openai-beta")
@@ -32,7 +37,9 @@ class Way:
 
     `heads` maps a dialect's name to the start of the request head; it still holds `{model}` where the upstream's model
     is part of the path and not known before the call (a wildcard). `prices` are those of the models behind a wildcard.
-    `signer` makes its credential where no fixed one will do, else None.
+    `signer` makes its credential where no fixed one will do, else None. `health` is its breaker, `load` the slot in
+    which the calls it serves are counted (-1: nobody asks), `latency` what this worker knows of its speed; `alone`: its
+    model has no other.
     `translated` maps an operation to the dialect that callers of another one are translated to, where there is one.
     """
 
@@ -41,12 +48,16 @@ class Way:
         "_traits_of",
         "_upstream",
         "allow",
+        "alone",
         "asks_usage",
         "drop",
         "facts",
         "handles",
         "heads",
+        "health",
         "kind",
+        "latency",
+        "load",
         "max_output",
         "model",
         "name",
@@ -72,6 +83,7 @@ class Way:
         handles: Handles,
         prices: Mapping[str, Price] = NO_PRICES,
         signer: Source | None = None,
+        health: Health | None = None,
     ) -> None:
         self.name = target.id
         self.provider = upstream.name
@@ -100,6 +112,10 @@ class Way:
         self.asks_usage = upstream.asks_usage
         self.drop = target.drop
         self.max_output = target.max_output
+        self.health = health
+        self.alone = True
+        self.load = target.load
+        self.latency = Latency()
         self._traits: dict[str, Traits] = {}
         self._traits_of = _traits_of(upstream)
         self._upstream = upstream
@@ -158,16 +174,72 @@ class Way:
 
 
 class Route:
-    """A model and the ways to it. `takes_provider`: they all read the request's `provider` field themselves."""
+    """A model and the ways to it. `takes_provider`: they all read the request's `provider` field themselves.
 
-    __slots__ = ("model", "name", "takes_provider", "timeouts", "ways")
+    `by_session`: who is asked hangs on which conversation it is. `falls_back`: other models may stand in.
+    """
 
-    def __init__(self, model: Model, ways: tuple[Way, ...]) -> None:
+    __slots__ = (
+        "_fixed",
+        "_table",
+        "by_session",
+        "falls_back",
+        "model",
+        "name",
+        "retries",
+        "takes_provider",
+        "timed",
+        "timeouts",
+        "ways",
+    )
+
+    def __init__(self, model: Model, ways: tuple[Way, ...], table: shared.Table | None = None) -> None:
         self.name = model.name
         self.model = model
         self.ways = ways
         self.timeouts: Timeouts = model.timeout
         self.takes_provider = all(way.kind == OPENROUTER for way in ways)
+        self.falls_back = bool(model.fallback)
+        self.by_session = model.balance == "sticky"
+        self.timed = model.balance == "least_latency"
+        for way in ways:
+            way.alone = len(ways) == 1
+        self.retries = model.retries if len(ways) > 1 or model.fallback else -1
+        self._table = table
+        self._fixed: choose.Tiers[Way] = choose.by_price(ways) if model.balance == "cheapest" else (ways,)
+
+    def tiers(self, session: bytes) -> choose.Tiers[Way]:
+        """The targets in the order in which they are to be asked. `session`: what `by_session` goes by."""
+        if len(self.ways) > 1:
+            if self.by_session:
+                return choose.by_session(self.ways, session, _label)
+            if self.timed:
+                # Shares load, guards nothing.
+                return choose.by_cost(self.ways, _cost, (random(), random()))  # noqa: S311
+            if self.model.balance == "least_busy" and self._table is not None:
+                return choose.by_load(self.ways, self._busy)
+        return self._fixed
+
+    def _busy(self, way: Way) -> float:
+        assert self._table is not None
+        return self._table.used(way.load, NO_WINDOWS) if way.load >= 0 else 0
+
+    def deposit(self) -> None:
+        """A call was made: a fifth of a retry more."""
+        if self.retries >= 0 and self._table is not None:
+            self._table.retry_deposit(self.retries)
+
+    def may_retry(self) -> bool:
+        """Whether the model's calls have a retry left among them all; it is then taken."""
+        return self.retries < 0 or self._table is None or self._table.retry_withdraw(self.retries)
+
+
+def _label(way: Way) -> str:
+    return way.name
+
+
+def _cost(way: Way) -> float:
+    return way.latency.cost
 
 
 class Routes:
@@ -175,7 +247,7 @@ class Routes:
 
     __slots__ = ("accounts", "exact", "wildcards")
 
-    def __init__(self, plan: Plan, client: Client) -> None:
+    def __init__(self, plan: Plan, client: Client, table: shared.Table | None = None) -> None:
         pools = {name: client.pool(upstream.origin) for name, upstream in plan.upstreams.items()}
         signers = {
             name: client.vault.source(upstream.credential, name)
@@ -184,13 +256,16 @@ class Routes:
         }
 
         def bind(model: Model) -> Route:
-            return Route(model, tuple(way(model, target) for target in model.targets))
+            return Route(model, tuple(way(model, target) for target in model.targets), table)
 
         def way(model: Model, target: Target) -> Way:
-            handles = Handles.find(plan.series, model.name, target.upstream, target.id)
             prices = plan.prices.get(target.upstream, NO_PRICES)
             upstream, pool = plan.upstreams[target.upstream], pools[target.upstream]
-            return Way(model.name, target, upstream, pool, handles, prices, signers.get(target.upstream))
+            handles = Handles.find(plan.series, model.name, upstream.name, target.id)
+            health = None
+            if table is not None and target.breaker >= 0:
+                health = Health(table, target.breaker, model.breaker)
+            return Way(model.name, target, upstream, pool, handles, prices, signers.get(target.upstream), health)
 
         self.exact = {name: bind(model) for name, model in plan.models.items()}
         self.wildcards = {name: bind(model) for name, model in plan.wildcards.items()}

@@ -255,3 +255,48 @@ def test_nothing_is_said_of_a_choice_after_its_finish():
     late = [hub.TextDelta("y"), hub.RefusalDelta("y"), hub.ThinkDelta("y"), hub.Stop("length")]
     events = [START, hub.TextDelta("x"), hub.Stop("stop")]
     assert write_stream([*events, *late]) == write_stream(events)
+
+
+def slowly(writer, event):
+    """What is written for an event without the short way for more of a text."""
+    for told in writer._choices.values():
+        told.flows = False
+    return writer.feed(event)
+
+
+EVENTS = [
+    hub.TextDelta("a"),
+    hub.TextDelta("é\n", 1),
+    hub.TextDelta(""),
+    hub.TextDelta("b", logprobs=Raw(b'{"content":[],"refusal":null}')),
+    hub.TextDelta("c", signature="s"),
+    hub.ThinkDelta("hm"),
+    hub.ThinkDelta("hm", choice=1),
+    hub.ThinkDelta(signature="s"),
+    hub.ThinkDelta(redacted="r"),
+    hub.ToolStart(0, "t", "f"),
+    hub.ToolDelta(0, "{}"),
+    hub.CitationDelta(WEB),
+    hub.CitationDelta(PAGE),
+    hub.RefusalDelta("no"),
+    hub.Stop("stop"),
+    hub.Stop("length", 1),
+    hub.Stop("error"),
+]
+
+
+@given(st.lists(st.sampled_from(EVENTS), max_size=15), st.booleans())
+def test_more_of_a_text_is_written_as_the_first_of_it(events, usage):
+    quick, slow = (CODEC.writer(model="m", stream_usage=usage) for _ in range(2))
+    assert [quick.feed(event) for event in [START, *events]] == [slowly(slow, event) for event in [START, *events]]
+    assert quick.end() == slow.end()
+
+
+def test_more_of_a_run_of_thinking_and_of_arguments():
+    writer = CODEC.writer(model="m", stream_usage=False)
+    told = [START, hub.ThinkDelta('"a'), hub.ThinkDelta('"b'), hub.ToolStart(3, "t", "f"), hub.ToolDelta(3, '{"')]
+    deltas = [json.loads(data)["choices"][0]["delta"] for data in frames(b"".join(map(writer.feed, told)))]
+    for thought, text in zip(deltas[1:3], ['"a', '"b'], strict=True):
+        details = [{"type": "reasoning.text", "text": text, "index": 0}]
+        assert thought == {"reasoning_details": details, "reasoning_content": text}
+    assert deltas[4] == {"tool_calls": [{"index": 0, "function": {"arguments": '{"'}}]}

@@ -72,6 +72,28 @@ class _Frame(Struct):
     usage: Raw = NULL
 
 
+class _TextPiece(Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class _ThoughtPiece(Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class _InputPiece(Struct, tag_field="type", tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class _Piece(Struct, tag_field="type", tag="content_block_delta"):
+    """The frames that a stream is made of but for a few, as strict as they are nearly always."""
+
+    delta: _TextPiece | _ThoughtPiece | _InputPiece
+
+
+class _Ping(Struct, tag_field="type", tag="ping"):
+    pass
+
+
 class _Kind(Struct):
     type: str = ""
 
@@ -87,6 +109,7 @@ DELTAS = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signatu
 _read_odd_frame = msgspec.json.Decoder(_OddFrame).decode
 _read_kind = msgspec.json.Decoder(_Kind).decode
 _read_frame = msgspec.json.Decoder(_Frame).decode
+_read_piece = msgspec.json.Decoder(_Piece | _Ping).decode
 
 
 class MessagesReader:
@@ -104,6 +127,23 @@ class MessagesReader:
 
     def feed(self, name: str, data: bytes) -> list[Event]:
         """See `codec.Reader.feed`."""
+        try:
+            piece = _read_piece(data)
+        except msgspec.ValidationError:
+            return self._frame(name, data)
+        if type(piece) is _Ping:
+            return [] if name != "error" else self._frame(name, data)
+        if self._kind == "opaque":
+            return [OpaqueDelta(NAME, "content_block_delta", Raw(data))]
+        delta = piece.delta
+        if type(delta) is _TextPiece:
+            return [TextDelta(delta.text)] if delta.text else []
+        if type(delta) is _ThoughtPiece:
+            return [ThinkDelta(delta.thinking)] if delta.thinking else []
+        return self._more(delta.partial_json)
+
+    def _frame(self, name: str, data: bytes) -> list[Event]:
+        """A frame of any kind."""
         try:
             frame = _read_frame(data)
         except msgspec.ValidationError:
@@ -200,10 +240,7 @@ class MessagesReader:
         if kind == "text_delta":
             return [TextDelta(delta.text)] if delta.text else []
         if kind == "input_json_delta":
-            if not delta.partial_json or self._kind != "tool_use":
-                return []
-            self._written = b""
-            return [ToolDelta(self._calls - 1, delta.partial_json)]
+            return self._more(delta.partial_json or "")
         if kind == "thinking_delta":
             return [ThinkDelta(delta.thinking)] if delta.thinking else []
         if kind == "signature_delta":
@@ -211,6 +248,13 @@ class MessagesReader:
         if kind == "citations_delta" and said(delta.citation) is not None:
             return [CitationDelta(delta.citation)]
         return []
+
+    def _more(self, fragment: str) -> list[Event]:
+        """More of a call's arguments."""
+        if not fragment or self._kind != "tool_use":
+            return []
+        self._written = b""
+        return [ToolDelta(self._calls - 1, fragment)]
 
     def _close(self, data: bytes) -> list[Event]:
         kind, self._kind = self._kind, ""

@@ -103,6 +103,10 @@ class _RequestOut(Struct):
     stream: Literal[True] | UnsetType = UNSET
 
 
+FOREIGN = ("n", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+"""Fields that Anthropic has nothing like."""
+NOTHING_FOREIGN = (None,) * len(FOREIGN)
+
 _encode = msgspec.json.encode
 
 
@@ -384,18 +388,17 @@ def _sampling(chat: Chat, target: Target, out: _RequestOut) -> None:
             out.top_k = chat.top_k
     if chat.stop:
         _stop(chat, target, out)
-    for field, value, same in (
-        ("n", chat.n, 1),
-        ("seed", chat.seed, None),
-        ("presence_penalty", chat.presence_penalty, 0),
-        ("frequency_penalty", chat.frequency_penalty, 0),
-        ("logprobs", chat.logprobs, False),
-        ("top_logprobs", chat.top_logprobs, 0),
-    ):
-        if value is not None and value != same:
-            target.give_up(field, "the provider has nothing of the kind")
+    if _foreign(chat) != NOTHING_FOREIGN:
+        for field, value, same in zip(FOREIGN, _foreign(chat), (1, None, 0, 0, False, 0), strict=True):
+            if value is not None and value != same:
+                target.give_up(field, "the provider has nothing of the kind")
     if chat.logit_bias is not None and said(chat.logit_bias) is not None:
         target.give_up("logit_bias", "the provider has no logit bias")
+
+
+def _foreign(chat: Chat) -> tuple[float | None, ...]:
+    """The values of `FOREIGN`."""
+    return chat.n, chat.seed, chat.presence_penalty, chat.frequency_penalty, chat.logprobs, chat.top_logprobs
 
 
 def _stop(chat: Chat, target: Target, out: _RequestOut) -> None:

@@ -139,7 +139,10 @@ class ConverseReader:
         if delta is None:
             return []
         if delta.text is not None:
-            return [*self._sealed(), TextDelta(delta.text)] if delta.text else []
+            if not delta.text:
+                return []
+            said = TextDelta(delta.text)
+            return [*self._sealed(), said] if self._signature or self._redacted else [said]
         if delta.reasoning_content is not None:
             return self._think(delta.reasoning_content)
         number = self._calls.get(more.content_block_index)

@@ -161,9 +161,9 @@ def read_usage(usage: wire.Usage) -> Usage | None:
     cached = usage.cached_content_token_count or 0
     if not (prompt or candidates or thoughts or tools):
         return None
-    if min(prompt, candidates, thoughts, tools, cached) < 0:
+    if prompt < 0 or candidates < 0 or thoughts < 0 or tools < 0 or cached < 0:
         return None
-    return Usage(input=prompt + tools, output=candidates + thoughts, cached=cached, reasoning=thoughts)
+    return Usage(prompt + tools, candidates + thoughts, cached, 0, thoughts)
 
 
 def write_usage(usage: Usage) -> wire.Usage:

@@ -33,6 +33,7 @@ from fastgw.dialects.gemini.reply import (
 from fastgw.dialects.gemini.wire import (
     MAX_ARGUMENTS,
     NAME,
+    UNREADABLE,
     Candidate,
     Content,
     Grounding,
@@ -42,6 +43,7 @@ from fastgw.dialects.gemini.wire import (
     as_object,
     encode,
     made_up_id,
+    read_plain,
     signature_in,
     signature_out,
 )
@@ -66,6 +68,9 @@ from fastgw.dialects.hub import (
 from fastgw.errors import GatewayError
 
 MAX_CHOICES = 128
+PLAIN_TRIES = 16
+"""How often a frame that follows plain text may turn out to be another before this is no longer tried."""
+BEFORE = b'data: {"candidates":[{"content":{"parts":[{"text":'
 
 
 class _Answer:
@@ -81,18 +86,48 @@ class _Answer:
 
 
 class Reader:
-    """See `codec.Reader`."""
+    """See `codec.Reader`. `_plain`: the last frame was plain text, so that the next is tried as such."""
 
-    __slots__ = ("_answers", "_blocked", "_failed", "_id", "_started", "_usage")
+    __slots__ = ("_answers", "_blocked", "_failed", "_id", "_plain", "_started", "_tries", "_usage")
 
     def __init__(self) -> None:
         self._answers: dict[int, _Answer] = {}
         self._blocked = self._failed = self._started = False
         self._id = ""
+        self._plain = False
+        self._tries = PLAIN_TRIES
         self._usage: Usage | None = None
 
     def feed(self, name: str, data: bytes) -> list[Event]:
         """See `codec.Reader`."""
+        if self._plain:
+            try:
+                frame = read_plain(data)
+            except UNREADABLE:
+                self._plain = False
+                self._tries -= 1
+            else:
+                (candidate,) = frame.candidates
+                (part,) = candidate.content.parts
+                answer = self._answers.get(candidate.index)
+                if answer is not None and not part.thought and part.text:
+                    said = TextDelta(part.text, candidate.index)
+                    seen = self._used(frame.usage_metadata)
+                    return [said] if seen is None else [UsageSeen(seen), said]
+        events = self._frame(data)
+        self._plain = bool(events) and type(events[-1]) is TextDelta and self._tries > 0
+        return events
+
+    def _used(self, usage: wire.Usage | None) -> Usage | None:
+        """What a frame says of usage, None where that is nothing new."""
+        seen = read_usage(usage) if usage is not None else None
+        if seen is None or seen == self._usage:
+            return None
+        self._usage = seen
+        return seen
+
+    def _frame(self, data: bytes) -> list[Event]:
+        """A frame of any kind."""
         frame = read_response(data)
         if frame.error:
             self._failed = True
@@ -100,11 +135,8 @@ class Reader:
         events: list[Event] = []
         if not self._started:
             self._start(frame, events)
-        if frame.usage_metadata is not None:
-            seen = read_usage(frame.usage_metadata)
-            if seen is not None and seen != self._usage:
-                self._usage = seen
-                events.append(UsageSeen(seen))
+        if (seen := self._used(frame.usage_metadata)) is not None:
+            events.append(UsageSeen(seen))
         if frame.candidates is not None:
             for place, candidate in enumerate(frame.candidates):
                 self._candidate(candidate, place if candidate.index is None else candidate.index, events)
@@ -220,11 +252,15 @@ class _Open:
 
 
 class _Shown:
-    """What a client has been shown of one answer. `length` counts bytes of text, `block` where the last text began."""
+    """What a client has been shown of one answer. `length` counts bytes of text, `block` where the last text began.
 
-    __slots__ = ("block", "calls", "grounding", "length", "stop")
+    Between `BEFORE` and `behind` stands a text.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("behind", "block", "calls", "grounding", "length", "stop")
+
+    def __init__(self, index: int) -> None:
+        self.behind = b'}],"role":"model"},"index":%d}' % index
         self.block = 0
         self.calls: dict[int, _Open] = {}
         self.grounding = Grounding([], [])
@@ -248,9 +284,9 @@ class Writer:
 
     def feed(self, event: Event) -> bytes:
         """See `codec.Writer`."""
+        if type(event) is TextDelta:
+            return self._text(event)
         kind = type(event)
-        if kind is TextDelta:
-            return self._text(event)  # type: ignore[arg-type]
         if kind is ThinkDelta:
             return self._think(event)  # type: ignore[arg-type]
         if kind is ToolDelta:
@@ -305,7 +341,7 @@ class Writer:
     def _answer(self, index: int) -> _Shown:
         shown = self._shown.get(index)
         if shown is None:
-            shown = self._shown[index] = _Shown()
+            shown = self._shown[index] = _Shown(index)
         return shown
 
     def _frame(self, candidates: list[Candidate]) -> bytes:
@@ -315,15 +351,12 @@ class Writer:
         return self._frame([Candidate(Content(parts, "model"), None, index)])
 
     def _text(self, event: TextDelta) -> bytes:
-        shown = self._answer(event.choice)
+        shown = self._shown.get(event.choice) or self._answer(event.choice)
         before = self._ready(shown, event.choice) if shown.calls else b""
-        text = encode(event.text)
-        shown.length += len(event.text) if event.text.isascii() else len(event.text.encode())
+        said = event.text
+        shown.length += len(said) if said.isascii() else len(said.encode())
         if event.logprobs is None and event.signature is None:
-            if not event.text:
-                return before
-            head = b'data: {"candidates":[{"content":{"parts":[{"text":%b}],"role":"model"},"index":%d}'
-            return before + head % (text, event.choice) + self._tail
+            return before + BEFORE + encode(said) + shown.behind + self._tail if said else before
         part = Part(event.text, None, signature_out(event.signature))
         candidate = Candidate(Content([part], "model"), None, event.choice)
         if event.logprobs is not None:

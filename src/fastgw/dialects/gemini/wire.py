@@ -236,10 +236,45 @@ class Response(Struct, rename="camel", omit_defaults=True):
     error: Raw = NOTHING
 
 
+class PlainPart(Struct, rename="camel", gc=False):
+    """More text, and nothing that says more of it."""
+
+    text: str
+    thought: bool | None = None
+    thought_signature: None = None
+
+
+class PlainContent(Struct):
+    """One part of that kind."""
+
+    parts: tuple[PlainPart]
+
+
+class PlainCandidate(Struct, rename="camel"):
+    """An answer that goes on."""
+
+    content: PlainContent
+    index: int = 0
+    finish_reason: None = None
+    citation_metadata: None = None
+    grounding_metadata: None = None
+    logprobs_result: None = None
+
+
+class PlainFrame(Struct, rename="camel"):
+    """What a stream is made of but for a few frames: one answer with more text, and usage."""
+
+    candidates: tuple[PlainCandidate]
+    usage_metadata: Usage | None = None
+    prompt_feedback: None = None
+    error: None = None
+
+
 encode = msgspec.json.encode
 read_object = msgspec.json.Decoder(dict[str, Raw]).decode
 read_list = msgspec.json.Decoder(list[Raw]).decode
 read_str = msgspec.json.Decoder(str).decode
+read_plain = msgspec.json.Decoder(PlainFrame).decode
 # Numbers may be strings in the JSON form of protocol buffers, and whole numbers may say `40.0`.
 read_response = msgspec.json.Decoder(Response, strict=False).decode
 

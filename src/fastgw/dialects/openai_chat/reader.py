@@ -87,7 +87,41 @@ class _ChunkIn(Struct):
     x_groq: _Vendor | None = None
 
 
+class _PlainDelta(Struct, gc=False):
+    content: str
+    refusal: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    reasoning_details: None = None
+    tool_calls: None = None
+    function_call: None = None
+    annotations: None = None
+    citations: None = None
+    audio: None = None
+    extra_content: None = None
+
+
+class _PlainChoice(Struct):
+    delta: _PlainDelta
+    index: int = 0
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class _PlainChunk(Struct):
+    """What a stream is made of but for a few chunks: one choice with more text, and nothing else that is read."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+PLAIN_TRIES = 16
+"""How often a chunk that follows plain text may turn out to be another before this is no longer tried."""
+
 _read_chunk = msgspec.json.Decoder(_ChunkIn).decode
+_read_plain = msgspec.json.Decoder(_PlainChunk).decode
 
 
 class _Seen:
@@ -104,20 +138,38 @@ class _Seen:
 
 
 class ChatReader:
-    """Reads one upstream stream."""
+    """Reads one upstream stream. `_plain`: the last chunk was plain text, so that the next is tried as such."""
 
-    __slots__ = ("_choices", "_done", "_id", "_started")
+    __slots__ = ("_choices", "_done", "_id", "_plain", "_started", "_tries")
 
     def __init__(self) -> None:
         self._choices: dict[int, _Seen] = {}
         self._id = ""
         self._started = False
         self._done = False
+        self._plain = False
+        self._tries = PLAIN_TRIES
 
     def feed(self, name: str, data: bytes) -> list[Event]:
         """See `codec.Reader.feed`."""
         if self._done:
             return []
+        if self._plain and not name:
+            try:
+                (choice,) = _read_plain(data).choices
+            except wire.UNREADABLE:
+                self._plain = False
+                self._tries -= 1
+            else:
+                seen, text = self._choices.get(choice.index), choice.delta.content
+                if seen is not None and not seen.stopped and text:
+                    return [TextDelta(text, choice.index)]
+        events = self._chunk(name, data)
+        self._plain = bool(events) and type(events[-1]) is TextDelta and self._tries > 0
+        return events
+
+    def _chunk(self, name: str, data: bytes) -> list[Event]:
+        """A chunk of any kind."""
         try:
             chunk = _read_chunk(data)
         except wire.UNREADABLE:

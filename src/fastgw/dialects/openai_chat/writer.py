@@ -8,7 +8,7 @@ An answer that ends in an error ends the stream with an error, as a whole answer
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from fastgw.call import Usage
 from fastgw.dialects import errors as envelopes
@@ -34,25 +34,12 @@ from fastgw.dialects.openai_chat.wire import NAME
 from fastgw.errors import GatewayError
 
 
-class _FunctionOut(Struct):
-    arguments: str
-
-
-class _FragmentOut(Struct):
-    index: int
-    function: _FunctionOut
-
-
 class _StartOut(Struct):
     index: int
     id: str
     type: str
     function: wire.Function
     extra_content: dict[str, dict[str, str]] | UnsetType = UNSET
-
-
-class _CallsOut(Struct):
-    tool_calls: list[_FragmentOut | Raw]
 
 
 class _StartsOut(Struct):
@@ -108,19 +95,28 @@ _read_choice_of = msgspec.json.Decoder(_ChoiceOf).decode
 _encode = msgspec.json.encode
 _ROLE = b'"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}'
 _PLAIN = b',"logprobs":null,"finish_reason":null}'
+# The same bytes as `_ThinkOut` gives for more of a run of thinking.
+_THOUGHT = (
+    b'"delta":{"reasoning_details":[{"type":"reasoning.text","text":%b,"index":%d}],"reasoning_content":%b}' + _PLAIN
+)
+_FRAGMENT = b'"delta":{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' + _PLAIN
 
 
 class _Told:
     """What has been written of one choice.
 
     `tools`: hub index → wire index; `used`: wire indices given out; `size`: characters of text; `cited`: where the text
-    begins that the next citation is of; `fresh`: no citation has come since the last text.
+    begins that the next citation is of; `fresh`: no citation has come since the last text. `flows`: text has just been
+    written, so that more of it needs no look at the rest and stands between `before` and `behind`.
     """
 
     __slots__ = (
         "annotations",
+        "before",
+        "behind",
         "citations",
         "cited",
+        "flows",
         "fresh",
         "head",
         "size",
@@ -132,8 +128,11 @@ class _Told:
         "written",
     )
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, opening: bytes, closing: bytes) -> None:
         self.head = b'{"index":%d,' % index
+        self.before = opening + self.head + b'"delta":{"content":'
+        self.behind = b"}" + _PLAIN + closing
+        self.flows = False
         self.tools: dict[int, int] = {}
         self.used = 0
         self.written: set[int] = set()
@@ -167,7 +166,11 @@ class ChatWriter:
         if self._over:
             return b""
         if type(event) is TextDelta:
-            return self._text(event)
+            told, text = self._choices.get(event.choice), event.text
+            if told is None or not told.flows or not text or event.logprobs is not None or event.signature is not None:
+                return self._text(event)
+            told.size += len(text)
+            return told.before + _encode(text) + told.behind
         write = _WRITERS.get(type(event))
         return write(self, event) if write is not None else b""
 
@@ -214,7 +217,7 @@ class ChatWriter:
             return told, b""
         if not self._open:
             self._begin(Start())
-        told = self._choices[index] = _Told(index)
+        told = self._choices[index] = _Told(index, self._open, self._close)
         return told, self._open + told.head + _ROLE + self._close
 
     def _text(self, event: TextDelta) -> bytes:
@@ -235,6 +238,7 @@ class ChatWriter:
                 told.fresh = True
                 told.cited = told.size
             told.size += len(text)
+            told.flows = True
             delta = b'"delta":{"content":' + _encode(text) + b"}"
         elif logprobs is None:
             return first
@@ -257,10 +261,15 @@ class ChatWriter:
     def _think(self, event: ThinkDelta) -> bytes:
         """Each run of thinking has an index, by which clients put its pieces together."""
         told, first = self._told(event.choice)
-        if not event.text and event.signature is None and event.redacted is None:
-            return first
+        if event.signature is None and event.redacted is None:
+            if not event.text:
+                return first
+            if told.thinking and not told.stopped:
+                text = _encode(event.text)
+                return self._open + told.head + _THOUGHT % (text, told.thoughts - 1, text) + self._close
         if not told.thinking or event.redacted is not None:
             told.thoughts += 1
+        told.flows = False
         told.thinking = event.signature is None and event.redacted is None
         at = told.thoughts - 1
         if event.redacted is not None:
@@ -287,13 +296,15 @@ class ChatWriter:
         if told is None or event.index not in told.tools or not event.fragment:
             return b""
         told.written.add(event.index)
-        fragment = _FragmentOut(told.tools[event.index], _FunctionOut(event.fragment))
-        return self._delta(event.choice, _CallsOut([fragment]))
+        if told.stopped:
+            return b""
+        fragment = _FRAGMENT % (told.tools[event.index], _encode(event.fragment))
+        return self._open + told.head + fragment + self._close
 
     def _cite(self, event: CitationDelta) -> bytes:
         """A citation is of the text since the last one; the stream does not say more closely where it begins."""
         told, first = self._told(event.choice)
-        told.fresh = False
+        told.fresh = told.flows = False
         annotation = wire.citation_out(event.raw, told.cited, told.size)
         if annotation is not None:
             annotation.index = told.annotations
@@ -326,7 +337,7 @@ class ChatWriter:
         for index in told.tools:
             if index not in told.written:  # OpenAI's own calls without arguments say {}
                 out += self._tool_delta(ToolDelta(index, "{}", event.choice))
-        told.stopped = True
+        told.stopped, told.flows = True, False
         finish = "tool_calls" if told.tools and event.reason == "stop" else wire.FINISHES[event.reason]
         last = _FinishOut(event.choice, {}, None, finish)
         if event.native is not None and event.native != finish:

@@ -189,6 +189,19 @@ class ErrorEvent(Frame, tag="error"):
     error: ErrorOut
 
 
+TEXT_PIECE = (
+    b"event: response.output_text.delta\n"
+    b'data: {"type":"response.output_text.delta","sequence_number":%d%b%b,"logprobs":[]}\n\n'
+)
+"""A `TextPiece` without log probabilities as an SSE event: its number, its `place`, its text as JSON."""
+
+
+def place(item_id: str, output_index: int, content_index: int) -> bytes:
+    """The fields of a `TextPiece` between its number and its text."""
+    at = (_encode(item_id), output_index, content_index)
+    return b',"item_id":%b,"output_index":%d,"content_index":%d,"delta":' % at
+
+
 def sse(frame: Frame) -> bytes:
     """The frame as an SSE event."""
     return b"%bdata: %b\n\n" % (_HEADS[type(frame)], _encode(frame))

@@ -383,20 +383,20 @@ def annotations(text: Text) -> tuple[list[object], bool]:
 
 
 def chat_logprobs(raw: Raw) -> Raw | None:
-    """The list of an output text as chat's object; None for an empty one."""
-    if bytes(raw) in (b"[]", b"null"):
+    """The list of an output text as chat's object; None for an empty one, and for what is no list."""
+    if bytes(raw)[:1] != b"[" or bytes(raw) == b"[]":
         return None
     return Raw(b'{"content":' + bytes(raw) + b',"refusal":null}')
 
 
 def own_logprobs(raw: Raw | None) -> Raw | list[object]:
-    """Chat's object as the list of an output text."""
+    """Chat's object as the list of an output text; an empty one for what holds no list."""
     if raw is not None:
         try:
             found = _read_chat_logprobs(raw).content
         except UNREADABLE:
             found = NULL
-        if found != NULL:
+        if bytes(found)[:1] == b"[":
             return found
     return []
 

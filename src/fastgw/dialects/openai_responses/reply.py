@@ -205,8 +205,8 @@ def _logprobs(item: Item) -> list[bytes]:
     """The insides of the lists of a message's texts."""
     found = []
     for part in item.content if isinstance(item.content, list) else ():
-        inside = bytes(part.logprobs)[1:-1].strip()
-        if inside and part.logprobs != NULL:
+        told = bytes(part.logprobs)
+        if told[:1] == b"[" and (inside := told[1:-1].strip()):
             found.append(inside)
     return found
 

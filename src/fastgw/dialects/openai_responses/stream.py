@@ -48,6 +48,8 @@ from fastgw.dialects.openai_responses.items import (
 )
 from fastgw.dialects.openai_responses.reply import ResponseIn, output_parts, read_response, stop_of
 
+TEXT = "response.output_text.delta"
+
 
 class _Frame(Struct):
     """A frame of any kind."""
@@ -70,7 +72,16 @@ class _Frame(Struct):
     message: str | None = None
 
 
+class _Piece(Struct, tag_field="type", tag=TEXT):
+    """The frame that a stream is made of but for a few."""
+
+    delta: str
+    output_index: int = 0
+    logprobs: list[Raw] | None = None
+
+
 _read_frame = msgspec.json.Decoder(_Frame).decode
+_read_piece = msgspec.json.Decoder(_Piece).decode
 
 SILENT = frozenset(
     {
@@ -113,6 +124,20 @@ class ResponsesReader:
 
     def feed(self, name: str, data: bytes) -> list[Event]:
         """See `Reader.feed`."""
+        if name == TEXT:
+            try:
+                piece = _read_piece(data)
+            except UNREADABLE:
+                return self._frame(name, data)
+            if not piece.logprobs:
+                if piece.output_index != self._index:
+                    self._index = piece.output_index
+                    self._said.add(piece.output_index)
+                return [TextDelta(piece.delta)] if piece.delta else []
+        return self._frame(name, data)
+
+    def _frame(self, name: str, data: bytes) -> list[Event]:
+        """A frame of any kind."""
         if data == b"[DONE]":
             return []  # not of this grammar, but some servers send it
         try:
@@ -120,7 +145,7 @@ class ResponsesReader:
         except msgspec.ValidationError:
             return self._odd(data)
         kind = frame.type or name
-        if kind == "response.output_text.delta":
+        if kind == TEXT:
             index = frame.output_index or 0
             if index != self._index:
                 self._index = index
@@ -146,7 +171,7 @@ class ResponsesReader:
             kind = read_kind(data).type
         except UNREADABLE:
             return []
-        known = kind in _TAKERS or kind in SILENT or kind == "response.output_text.delta"
+        known = kind in _TAKERS or kind in SILENT or kind == TEXT
         return [OpaqueDelta(NAME, kind, Raw(data))] if kind and not known else []
 
     def _created(self, frame: _Frame) -> list[Event]:

@@ -52,13 +52,15 @@ from fastgw.dialects.openai_responses.items import (
 from fastgw.dialects.openai_responses.reply import ResponseOut, finish, item_id, response_id
 from fastgw.errors import GatewayError
 
+_encode = msgspec.json.encode
 _is_json = msgspec.json.Decoder(Raw).decode
 sse = frames.sse
 
 
 class _Text(Struct):
-    """The open text part."""
+    """The open text part. `at`: where it stands, as `frames.TEXT_PIECE` has it."""
 
+    at: bytes
     said: list[str] = []
     annotations: list[object] = []
     logprobs: list[bytes] = []
@@ -219,7 +221,7 @@ class ResponsesWriter:
 
     def _open_text(self) -> bytes:
         out = self._open_message() + self._close_part()
-        self._text = _Text()
+        self._text = _Text(frames.place(self._id, len(self._output), self._part))
         part = OutputText("", [], [])
         return out + sse(frames.PartAdded(self._next(), self._id, len(self._output), self._part, part))
 
@@ -230,7 +232,7 @@ class ResponsesWriter:
         open_text.length += len(text)
         number = self._sequence
         self._sequence = number + 1
-        return sse(frames.TextPiece(number, self._id, len(self._output), self._part, text, _NO_LOGPROBS))
+        return frames.TEXT_PIECE % (number, open_text.at, _encode(text))
 
     def _text_delta(self, event: TextDelta) -> bytes:
         if not event.text and event.logprobs is None:
@@ -387,7 +389,6 @@ class ResponsesWriter:
         return self._close("completed") + self._at_once(event.raw)
 
 
-_NO_LOGPROBS: list[object] = []
 _ENDS: dict[str, type[frames.Completed] | type[frames.IncompleteEnd] | type[frames.FailedEnd]] = {
     "completed": frames.Completed,
     "incomplete": frames.IncompleteEnd,

@@ -21,6 +21,9 @@ __all__ = ["ConfigErrors", "Sources", "build", "watched"]
 
 LEVELS = frozenset({"debug", "info", "warning", "error"})
 MAX_HEADERS = 10_000
+LEAST_SEGMENTS, LEAST_MORE = 8, 1024 * 1024
+"""Two workers with two segments each, as many that wait to be read, and the node's own: with less, calls would be
+refused at rest."""
 
 
 def build(sources: Sources, *, revision: int, table: shared.Table, registry: SeriesRegistry) -> Plan:
@@ -49,8 +52,9 @@ def check_stored(row: written.StoredKey) -> list[str]:
 
 
 def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bool) -> Plan:
-    upstreams = {name: providers.upstream(context, name, one) for name, one in context.config.providers.items()}
-    known = {name: one for name, one in upstreams.items() if one is not None}
+    known = dict(
+        made for name, one in context.config.providers.items() for made in providers.upstreams(context, name, one)
+    )
     served = {name: models.model(context, name, one) for name, one in context.config.models.items()}
     wildcards = models.wildcards(context)
     known_names = names.compiled(context, served, wildcards)
@@ -59,10 +63,10 @@ def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bo
     compiled = keys.keys(context, known_names)
     options = _options(context, demo=demo)
     gateway = limits.rules(context, "gateway", "", context.config.limits, "limits")
-    kept = accounts.accounts(context, known)
+    kept = accounts.accounts(context, {name: one for name, one in known.items() if "#" not in name})
     for model in (*served.values(), *wildcards.values(), *kept.values()):
         for target in model.targets:
-            registry.target(model.name, target.upstream, target.id)
+            registry.target(model.name, target.upstream.partition("#")[0], target.id)
     series = dict(registry.series)
     return Plan(
         revision,
@@ -92,7 +96,9 @@ def _options(context: Context, *, demo: bool) -> Options:
     def size(path: str, text: str) -> int:
         return context.attempt(path, units.size, text, default=1)
 
-    segment = size("records.segment", records.segment)
+    segment = max(65536, size("records.segment", records.segment) // 4096 * 4096)
+    cap = size("records.spool_cap", records.spool_cap)
+    _check_records(context, records, segment, cap)
     return Options(
         max_body=size("bounds.body", bounds.body),
         max_headers=bounds.headers,
@@ -103,8 +109,18 @@ def _options(context: Context, *, demo: bool) -> Options:
         expose_facts=context.config.expose_facts,
         access_log=log.access,
         log_level=log.level,
-        segment_bytes=max(65536, segment // 4096 * 4096),
-        spool_cap=size("records.spool_cap", records.spool_cap),
+        segment_bytes=segment,
+        spool_cap=cap,
         records_keep_days=context.attempt("records.keep", units.days, records.keep, default=1),
+        refuse_unrecorded=records.when_full == "refuse",
         demo=demo,
     )
+
+
+def _check_records(context: Context, records: written.Records, segment: int, cap: int) -> None:
+    if records.when_full not in ("shed", "refuse"):
+        context.errors.append(f"records.when_full: {records.when_full!r} is neither shed nor refuse")
+    least = LEAST_SEGMENTS * segment + LEAST_MORE
+    if records.when_full == "refuse" and cap < least:
+        rule = f"{LEAST_SEGMENTS} of records.segment and 1 MiB ({least} bytes)"
+        context.errors.append(f"records.spool_cap: with when_full refuse it must hold {rule}; raise it")

@@ -12,8 +12,11 @@ from fastgw.plan.compile.context import Context
 from fastgw.plan.plan import Rule
 from fastgw.state.table import compile_rate, slot_id
 
-MAX_LIMITS = 6
-"""A call can be charged 24 times, and four levels of limits may apply to it."""
+LEVELS = ("gateway", "key", "model", "target")
+"""Whose limits apply to one call."""
+
+MAX_LIMITS = shared.MAX_CHARGES // len(LEVELS)
+"""So many at every level, and a call of one model can still be charged for all of them."""
 
 MAX_CONCURRENT = 1_000_000
 SECONDS = {"s": 1, "min": 60}
@@ -91,7 +94,7 @@ def _rate(unit: str, limit: int, per: str, burst: int | None, errors: list[str])
     interval, tau = 1, 0
     try:
         interval, tau = compile_rate(limit, SECONDS[per], size)
-        shared.Rules([(0, interval, tau)])
+        shared.Limits([shared.Limit(0, shared.RATE, shared.REQUESTS, limit, interval, tau)])
     except ValueError as error:
         field = "burst" if burst is not None and tau else unit
         errors.append(f".{field}: {size} at once and {limit} per {per} cannot be counted: {error}")

@@ -1,12 +1,24 @@
 """Models and their targets: names, prices, retries, deadlines."""
 
+from math import lcm
+
+from msgspec.structs import replace
+
+from fastgw._core import table
 from fastgw.plan import config as written
 from fastgw.plan import prices, units
 from fastgw.plan.compile.context import Context
-from fastgw.plan.compile.limits import rules
-from fastgw.plan.plan import Model, Price, Retry, Target, Timeouts
+from fastgw.plan.compile.limits import MAX_CONCURRENT, rules
+from fastgw.plan.plan import Breaker, Model, Price, Retry, Rule, Target, Timeouts
+from fastgw.providers.failures import FALLBACKS
+from fastgw.state.table import slot_id
 
-RETRY_CLASSES = frozenset({"connect", "timeout", "5xx"})
+BALANCES = ("weighted", "priority", "least_busy", "least_latency", "cheapest", "sticky")
+MAX_FAILURES = 1000
+ALONE = Breaker(failures=20, open_ms=1_000)
+"""The breaker of a target that has no other beside it."""
+BREAKER, RETRIES, LOAD = bytes([table.BREAKER]), bytes([table.RETRY]), bytes([table.CONCURRENT])
+RETRY_CLASSES = frozenset({"connect", "timeout", "reset", "5xx"})
 DEFAULT_OUTPUT = 4096
 MAX_RESERVE = 10_000_000
 FAR_OFF = 100
@@ -18,20 +30,85 @@ def model(context: Context, name: str, one: written.Model) -> Model:
     context.check_name(path, name)
     if not one.targets:
         context.errors.append(f"{path}.targets: needs one target or more")
-    if one.balance not in ("weighted", "priority"):
-        context.errors.append(f"{path}.balance: {one.balance!r} is not built yet; weighted and priority are")
+    if one.balance not in BALANCES:
+        context.errors.append(f"{path}.balance: {one.balance!r} is none of {', '.join(BALANCES)}")
     if not 1 <= one.reserve_output <= MAX_RESERVE:
         context.errors.append(f"{path}.reserve_output: must be 1 to {MAX_RESERVE:,} tokens")
     return Model(
         name=name,
-        targets=tuple(_target(context, f"{path}.targets[{i}]", target) for i, target in enumerate(one.targets)),
+        targets=_targets(context, path, one),
         balance=one.balance,
         retry=retry(context, f"{path}.retry", one.retry),
         timeout=timeouts(context, f"{path}.timeout", one.timeout),
         rules=rules(context, "model", name, one.limits, f"{path}.limits"),
         reserve_output=one.reserve_output,
         allow_unpriced=one.allow_unpriced,
+        breaker=_breaker(context, f"{path}.breaker", one),
+        retries=_slot(context, path, RETRIES, "model", name, "retries"),
+        fallback=_fallback(context, f"{path}.fallback", name, one),
     )
+
+
+def _slot(context: Context, path: str, kind: bytes, level: str, owner: str, what: str) -> int:
+    return context.slots(path, slot_id(level, owner, what, "", ""), kind)[0]
+
+
+def _breaker(context: Context, path: str, one: written.Model) -> Breaker:
+    """As it is written. Where there is nobody else to ask, a target is given up later and for a shorter time."""
+    if one.breaker is None:
+        return Breaker() if len(one.targets) > 1 or one.fallback else ALONE
+    if not 0 <= one.breaker.failures <= MAX_FAILURES:
+        context.errors.append(f"{path}.failures: must be 0 to {MAX_FAILURES} (0: never left alone)")
+    seconds = context.attempt(f"{path}.open", units.duration, one.breaker.open, default=1.0)
+    return Breaker(one.breaker.failures, round(seconds * 1000))
+
+
+def _fallback(context: Context, path: str, name: str, one: written.Model) -> dict[str, tuple[str, ...]]:
+    if not isinstance(one.fallback, dict):
+        # What a list is for: when this model cannot be had, not when the request does not fit it.
+        wanted = {"outage": one.fallback, "rate": one.fallback} if one.fallback else {}
+    else:
+        wanted = one.fallback
+    for means, models in wanted.items():
+        if means not in FALLBACKS:
+            context.errors.append(f"{path}: {means!r} is none of {', '.join(FALLBACKS)}")
+        for other in models:
+            if other == name or (other not in context.config.models and not _is_wildcard(context, other)):
+                context.errors.append(f"{path}: {other!r} is no other model of this config")
+    return {means: tuple(models) for means, models in wanted.items() if models}
+
+
+def _is_wildcard(context: Context, name: str) -> bool:
+    provider, slash, rest = name.partition("/")
+    return bool(slash and rest) and provider in _wildcard_providers(context)
+
+
+def _targets(context: Context, path: str, one: written.Model) -> tuple[Target, ...]:
+    """The targets of a model: one for each credential of each that is written, their weight shared out."""
+    keys = [credentials_of(context, target.provider) for target in one.targets]
+    whole = lcm(*(len(names) for names in keys)) if keys else 1
+    made: list[Target] = []
+    for i, (target, names) in enumerate(zip(one.targets, keys, strict=True)):
+        base = _target(context, f"{path}.targets[{i}]", target)
+        load = _slot(context, path, LOAD, "target", base.id, "load") if one.balance == "least_busy" else -1
+        for upstream in names:
+            place = _slot(context, path, BREAKER, "target", base.id + upstream[len(target.provider) :], "breaker")
+            weight = base.weight * whole // len(names)
+            counted = (*base.rules, _counting(base.id, load)) if load >= 0 else base.rules
+            made.append(replace(base, upstream=upstream, weight=weight, breaker=place, load=load, rules=counted))
+    return tuple(made)
+
+
+def _counting(target_id: str, slot: int) -> Rule:
+    """A limit on calls at once that nothing ever reaches: it counts them for all workers."""
+    return Rule("target", target_id, "concurrent", "calls", "", MAX_CONCURRENT, slot=slot)
+
+
+def credentials_of(context: Context, provider: str) -> tuple[str, ...]:
+    """The names in `Plan.upstreams` of a provider: its own, and one more for each further credential."""
+    one = context.config.providers.get(provider)
+    count = len(one.api_keys) if one is not None else 0
+    return (provider, *(f"{provider}#{number}" for number in range(2, count + 1)))
 
 
 def _target(context: Context, path: str, one: written.Target) -> Target:
@@ -110,7 +187,9 @@ def retry(context: Context, path: str, one: written.Retry) -> Retry:
     classes = [str(item) for item in one.on]
     for item in classes:
         if item not in RETRY_CLASSES and not (item.isdigit() and 400 <= int(item) <= 599):
-            context.errors.append(f"{path}.on: {item!r} is none of connect, timeout, 5xx or a status from 400 to 599")
+            context.errors.append(
+                f"{path}.on: {item!r} is none of connect, timeout, reset, 5xx or a status from 400 to 599"
+            )
     return Retry(one.attempts, frozenset(classes))
 
 
@@ -124,15 +203,16 @@ def timeouts(context: Context, path: str, one: written.Timeout) -> Timeouts:
 def wildcards(context: Context) -> dict[str, Model]:
     """`provider/any-model`, and from the environment alone also bare names when there is one provider."""
     names = _wildcard_providers(context)
-    found = {name: _wildcard(f"{name}/*", name) for name in names}
+    found = {name: _wildcard(context, f"{name}/*", name) for name in names}
     # Never by a file: whoever writes one says which bare names there are.
     if len(context.loaded.wildcard_kinds) == 1:
-        found["*"] = _wildcard("*", names[0])
+        found["*"] = _wildcard(context, "*", names[0])
     return found
 
 
-def _wildcard(name: str, provider: str) -> Model:
-    return Model(name=name, targets=(Target(f"{provider}/*", provider, ""),))
+def _wildcard(context: Context, name: str, provider: str) -> Model:
+    targets = tuple(Target(f"{provider}/*", upstream, "") for upstream in credentials_of(context, provider))
+    return Model(name=name, targets=targets, retries=_slot(context, "wildcards", RETRIES, "model", name, "retries"))
 
 
 def _wildcard_providers(context: Context) -> list[str]:
@@ -152,5 +232,6 @@ def _wildcard_providers(context: Context) -> list[str]:
 def price_lists(context: Context, wildcards: dict[str, Model]) -> dict[str, dict[str, Price]]:
     """Behind a wildcard a model is known only when it is asked for, so all that its kind sells comes along."""
     upstreams = {target.upstream for model in wildcards.values() for target in model.targets}
-    lists = {name: context.catalogue.price_list(context.config.providers[name].kind) for name in sorted(upstreams)}
+    kinds = {name: context.config.providers[name.partition("#")[0]].kind for name in sorted(upstreams)}
+    lists = {name: context.catalogue.price_list(kind) for name, kind in kinds.items()}
     return {name: found for name, found in lists.items() if found}

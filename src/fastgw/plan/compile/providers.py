@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from fastgw._core import headers as native
 from fastgw.plan import config as written
 from fastgw.plan import units
@@ -27,6 +29,21 @@ NEVER_FORWARDED = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "authorization", "cookie", "x-api-key", "api-key"}
 )
 OURS = frozenset({"content-type", "accept-encoding"})
+
+
+def upstreams(context: Context, name: str, one: written.Provider) -> list[tuple[str, Upstream]]:
+    """A provider under its name and, for each further credential, under `name#2`, `name#3`, ..."""
+    if one.api_keys and (one.api_key or one.auth is not None):
+        context.errors.append(f"providers.{name}.api_keys: give them, or `api_key`, or `auth`; not two of these")
+    keys: list[str | None] = [*one.api_keys] or [one.api_key]
+    made: list[tuple[str, Upstream]] = []
+    for number, key in enumerate(keys, 1):
+        found = upstream(context, name, replace(one, api_key=key, api_keys=[]))
+        if found is not None:
+            made.append((name if number == 1 else f"{name}#{number}", found))
+        if context.errors:
+            break  # the others would only repeat what is wrong
+    return made
 
 
 def upstream(context: Context, name: str, one: written.Provider) -> Upstream | None:

@@ -61,7 +61,7 @@ def life_of(seconds: object) -> float:
     """`expires_in` as a number: some send it as text (RFC 6749 section 5.1 has a number). Raises AuthError."""
     try:
         life = float(seconds)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise AuthError("the answer does not say how long its token holds") from None
     if not 0 < life < 10**9:
         raise AuthError("the token it gave has expired already")
