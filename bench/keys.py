@@ -202,13 +202,14 @@ def _published(server: Fastgw, revision: int) -> float:
 
     Raises BenchError when it never had.
     """
-    moments: list[float] = []
+    server.process.wait_for(lambda: _told(server.process.log, revision) is not None, LOG_S)
+    found = _told(server.process.log, revision)
+    assert found is not None
+    return found
 
-    def told() -> bool:
-        for line in server.process.log.read_text(errors="replace").splitlines():
-            if '"event":"config_reloaded"' in line and (found := json.loads(line))["revision"] == revision:
-                moments.append(datetime.fromisoformat(found["ts"]).timestamp())
-        return bool(moments)
 
-    server.process.wait_for(told, LOG_S)
-    return moments[0]
+def _told(log: Path, revision: int) -> float | None:
+    for line in log.read_text(errors="replace").splitlines():
+        if '"event":"config_reloaded"' in line and (found := json.loads(line))["revision"] == revision:
+            return datetime.fromisoformat(found["ts"]).timestamp()
+    return None

@@ -1,7 +1,8 @@
 """What every process of the tree has in common: its job, its control channel, and how it dies with its parent.
 
 The channel is one end of a socket pair with a JSON object a line, both ways. Commands to the child:
-`{"cmd":"plan","path":...,"revision":n}`, `{"cmd":"drain","seconds":30}`, `{"cmd":"log_level","level":"debug"}`.
+`{"cmd":"plan","path":...,"revision":n}`, `{"cmd":"drain","seconds":30}` (with `"leave":3`: for so long others listen on
+the same sockets, and who is connected still asks here), `{"cmd":"log_level","level":"debug"}`.
 Events from it: `{"event":"ready","pid":...,"lane":...,"revision":...}`, `{"event":"plan","revision":n,"ok":bool,
 "error":...}`, `{"event":"beat"}`, `{"event":"draining"}`, `{"event":"log_level","level":...}`.
 """

@@ -26,6 +26,7 @@ KINDS: dict[str, Kind] = {
     "ambiguous_key": Kind(400, "invalid_request_error", "ambiguous_key", "client"),
     "model_not_found": Kind(404, "invalid_request_error", "model_not_found", "client"),
     "response_not_found": Kind(404, "invalid_request_error", "response_not_found", "client"),
+    "address_not_allowed": Kind(403, "permission_error", "address_not_allowed", "client"),
     "model_not_allowed": Kind(403, "permission_error", "model_not_allowed", "client"),
     "invalid_json": Kind(400, "invalid_request_error", "invalid_json", "client"),
     "duplicate_field": Kind(400, "invalid_request_error", "duplicate_field", "client"),

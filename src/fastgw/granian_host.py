@@ -10,8 +10,13 @@ connections at once and calls back when the last request in flight has been answ
 """
 
 import asyncio
+import os
+import re
+import select
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 from granian import _granian
@@ -32,6 +37,7 @@ _THREAD_IDLE_S = 30
 _BLOCKING_THREADS = 512
 _NO_TLS: tuple[Any, ...] = (False, None, None, None, "tls1.3", None, [], False)
 _NO_METRICS = (None, None)
+_WATCHED = re.compile(r"^tfd:\s*(\d+)", re.MULTILINE)
 
 
 class _Scheduler(_native.CallbackScheduler):  # type: ignore[misc]
@@ -70,7 +76,32 @@ class _Scheduler(_native.CallbackScheduler):  # type: ignore[misc]
                 called = True
                 loop.call_soon_threadsafe(take)
 
+        def leave() -> None:
+            nonlocal app
+            stay = app
+
+            def closing(scope: dict[str, Any], proto: Any) -> Awaitable[None]:
+                return stay(scope, _Closing(proto))
+
+            app = closing
+
         self._schedule_fn = schedule
+        self.leave = leave
+
+
+class _Closing:
+    """granian's side of a call whose answer is the last on its connection."""
+
+    def __init__(self, proto: Any) -> None:
+        self.receive = proto.receive
+        self._send = proto.send
+
+    def send(self, event: dict[str, Any]) -> Any:
+        """The same, with the header that says so."""
+        if event["type"] == "http.response.start":
+            kept = [header for header in event["headers"] if header[0].lower() != b"connection"]
+            event = {**event, "headers": [*kept, (b"connection", b"close")]}
+        return self._send(event)
 
 
 class Host:
@@ -90,20 +121,32 @@ class Host:
         self._connections = connections
         self._signals: list[Any] = []
         self._serving = 0
+        self._scheduler: _Scheduler | None = None
         self.stopped = asyncio.Event()
         """Set when every listener has been given up and every request in flight has been answered."""
 
     def start(self) -> None:
         """Begin to accept; returns at once."""
-        scheduler = _Scheduler(self._app, self._loop)
+        self._scheduler = _Scheduler(self._app, self._loop)
         for listener in self._listeners:
-            self._serve(listener, scheduler)
+            self._serve(listener, self._scheduler)
 
     def stop(self) -> None:
         """Stop accepting, close idle connections, let requests in flight finish: then `stopped` is set."""
         signals, self._signals = self._signals, []
         for signal in signals:
             signal.set()
+
+    def leave(self) -> None:
+        """Leave newcomers to others that listen on the same sockets, and the connections there are to their clients.
+
+        Each is closed behind its next answer, which says so; idle ones stay until `stop`. So a client that asks again
+        and again loses nothing, while a stop alone would close a connection on which the next request is on its way.
+        """
+        if self._scheduler is not None:
+            self._scheduler.leave()
+        for listener in self._listeners:
+            _deafen(os.fstat(listener.fd).st_ino)
 
     def _serve(self, listener: Listener, scheduler: object) -> None:
         """One server for one listener. `st`: a single-threaded runtime, the cheaper one per request."""
@@ -143,3 +186,21 @@ class Host:
         self._serving -= 1
         if not self._serving:
             self.stopped.set()
+
+
+def _deafen(inode: int) -> None:
+    """Take a listening socket out of the event queues of this process, so that it is never told of newcomers again.
+
+    granian can stop listening only together with closing what is idle. The queue (epoll(7)) knows a descriptor by its
+    number and open file, both of which stay as they are: when granian ends it finds nothing to remove, and goes on.
+    """
+    for place in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if os.readlink(place) != "anon_inode:[eventpoll]":
+                continue
+            watched = _WATCHED.findall(Path(f"/proc/self/fdinfo/{place.name}").read_text())
+            for fd in map(int, watched):
+                if os.fstat(fd).st_ino == inode:
+                    # Of a copy: the object closes what it was made of.
+                    with select.epoll.fromfd(os.dup(int(place.name))) as queue:
+                        queue.unregister(fd)

@@ -2,6 +2,7 @@
 a clock of its own in `tests/upstream/test_dns.py`."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,9 @@ from tests.support.faultproxy import full_backlog
 from tests.support.gateway import Node, node, reserved_port
 from tests.support.scripted import ScriptedUpstream
 
-SERVER = "127.0.0.77"
+SERVER = f"127.0.0.{77 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"
+"""One for each process that runs tests beside others."""
+
 HOSTS = ("good", "new", "none", "failed", "slow", "dual", "silent")
 LOOK_UP_S = 1.5
 refused = names.refusal(SERVER)

@@ -7,6 +7,7 @@ from fastgw.call import Call
 from fastgw.plan.plan import Key, Model, Options, Plan, Price, Retry, Target, Timeouts
 from fastgw.providers.quirks import Traits
 from fastgw.telemetry.metrics import Handles, SeriesRegistry
+from fastgw.upstream.health import Latency
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import Route, facts
 
@@ -90,7 +91,7 @@ class Way:
         self.provider, self.model, self.name = provider, model, f"{provider}/{model}"
         self.weight, self.priority, self.price, self.secret = 1, priority, price, secret
         self.pool = Pool(*answers)
-        self.signer, self.health, self.alone, self.kind = None, None, True, provider
+        self.signer, self.health, self.alone, self.kind, self.latency = None, None, True, provider, Latency()
         self.allow = headers.Allow((b"accept",))
         self.heads = dict.fromkeys(dialects, b"")
         self.translated, self.drop, self.max_output, self.asks_usage = {}, frozenset(), 4096, True

@@ -36,15 +36,22 @@ class Upstream:
 
     def __init__(self, *pieces):
         self.pieces = list(pieces)
+        self.poked = False
 
     def header(self, name):
         return dict(self.headers).get(name)
 
-    async def read(self):
+    def take(self):
         piece = self.pieces.pop(0) if self.pieces else b""
+        if piece is None and not self.poked:
+            self.pieces.insert(0, None)  # once for nothing having arrived, once for what the poke finds
+        self.poked = piece is None and not self.poked
         if isinstance(piece, Exception):
             raise piece
         return piece
+
+    async def arrival(self):
+        """A piece that is None stands for a poke."""
 
 
 RESET = UpstreamError("upstream_unreachable", "It broke off.", reason="reset", sent=True)

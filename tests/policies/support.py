@@ -49,7 +49,7 @@ def env_of(plan, table=None, now=1000.0, book=None):
 
 
 def call_of(key=None, model="", now_ns=10**15):
-    call = Call("req_" + "01" * 10, 0.0, now_ns, None, None)
+    call = Call("req_" + "01" * 10, 0.0, now_ns, None, SimpleNamespace(path=b"/v1/chat/completions", query=b""))
     call.key, call.model_name = key, model
     return call
 

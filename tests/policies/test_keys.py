@@ -1,6 +1,7 @@
 """Who is calling."""
 
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,3 +99,27 @@ def test_a_gateway_without_keys_lets_nobody_in():
 def test_a_digest_is_no_secret():
     key = known()
     assert refusal(head_of(key), bearer(key.digest.hex().encode()))[0].kind == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "sent", "kind"),
+    [
+        (b"/v1beta/models/m:generateContent", b"alt=sse&key=%b", None, None),
+        (b"/genai/v1beta/models/m:generateContent", b"key=%b", b"%b", None),
+        (b"/v1beta/models/m:generateContent", b"key=%b&key=other", None, "ambiguous_key"),
+        (b"/v1beta/models/m:generateContent", b"key=other", b"%b", "ambiguous_key"),
+        (b"/v1beta/models/m:generateContent", b"KEY=%b", None, "invalid_api_key"),
+        (b"/v1/chat/completions", b"key=%b", None, "invalid_api_key"),
+    ],
+)
+def test_geminis_clients_may_name_their_key_in_the_query(path, query, sent, kind):
+    call, head = call_of(), head_of(known())
+    call.exchange = SimpleNamespace(path=path, query=query.replace(b"%b", SECRET))
+    found = scan() if sent is None else bearer(SECRET)
+    if kind is None:
+        head(call, found)
+        assert call.key.name == "alice"
+        return
+    with pytest.raises(GatewayError) as caught:
+        head(call, found)
+    assert caught.value.kind == kind

@@ -205,7 +205,6 @@ def test_a_call_of_one_model_has_room_for_six_limits_at_every_level(table):
     assert LANES[table].book().charges(call.entry) == 24
 
 
-@pytest.mark.xfail(strict=True, reason="a further model's limits are not held against the room that a call has")
 def test_a_further_model_that_a_call_has_no_room_for_is_passed_over(table):
     """Six limits of key, gateway and the first model, and six of the next: its target's find no room any more."""
     holder = key("alice", rules=six(table, "key", "alice"))

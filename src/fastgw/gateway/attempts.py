@@ -7,10 +7,10 @@ retries between them, so that trouble upstream is not made worse.
 """
 
 from asyncio import CancelledError
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from random import random
 from time import monotonic, time
-from typing import Any
+from typing import Any, cast
 
 from fastgw._core import fields
 from fastgw.call import Call
@@ -24,10 +24,13 @@ from fastgw.telemetry import record
 from fastgw.telemetry.record import Attempt
 from fastgw.upstream import retry_after
 from fastgw.upstream.choose import Tiers, next_of
+from fastgw.upstream.health import PROBES, WELL
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import Route, Way
 
 NOT_SENT = frozenset({"auth", "connect", "queue_full", "queue_timeout", "not_offered"})
+OURS = frozenset({"queue_full", "queue_timeout", "not_offered"})
+"""Failures of this gateway's own making, which say nothing of the target."""
 OUR_FAULT = frozenset({401, 403})
 OWN_LIMITS = frozenset({"rate_limit_exceeded", "concurrency_limit_exceeded", "budget_exceeded"})
 """Refusals by a target's own limits; those of the caller's end the call at once."""
@@ -36,6 +39,8 @@ REST_S = {"rate": 2.0, "quota": 60.0, "auth": 60.0}
 """How long a credential is left alone that was refused, where the refusal names no time."""
 AS_STATUS = {"overloaded": 503, "outage": 503, "rate": 429, "timeout": 504, "quota": 429, "auth": 401}
 """The status an error in a stream would have had."""
+EVENT = "event_"
+"""How the reason begins where a stream opened with an error; its class follows."""
 SESSION_FIELDS = (b"prompt_cache_key", b"session_id", b"user", b"metadata")
 PROMPT_FIELDS = (b"system", b"systemInstruction", b"instructions", b"messages", b"contents", b"input", b"prompt")
 PROMPT_BYTES, MAX_SESSION = 512, 4096
@@ -53,52 +58,79 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
     """As `send`, of these targets of the call's model and in `most` attempts."""
     if call.pinned:
         tiers = tuple(tuple(way for way in tier if way.provider == call.pinned) for tier in tiers)
-    total = len(tiers[0]) if len(tiers) == 1 else sum(map(len, tiers))
-    limiter = call.live.limiter
     tried: list[Way] = []
     asked = 0
     refused: GatewayError | None = None
-    while True:
-        way = next_of(tiers, tried, random())  # noqa: S311 - shares load, guards nothing
-        if way is None:
-            if refused is not None and refused.kind in OWN_LIMITS:
-                call.refused_by = "target"
-            raise refused or _none_left(call)
+    while (way := next_of(tiers, tried, random())) is not None:  # noqa: S311 - shares load, guards nothing
         tried.append(way)
         call.target = way
         started = monotonic()
-        refused = _rests(call, way, started) or limiter.attempt(call, way)
-        if refused is not None:
+        ready = WELL if way.health is None else way.health.ready(int(started * 1000))
+        if not ready:
+            refused = _sooner(refused, _rests(call, way, started))
             continue
-        asked += 1
-        last = asked >= most or len(tried) == total
+        way.latency.busy += 1
         try:
+            no = call.live.limiter.attempt(call, way)
+            if no is not None:
+                refused = _sooner(refused, no)
+                continue
             reply = call.reply = await ask(call, dialect, body, way)
             broken = await opening.failure_in(call, reply) if call.stream and reply.status < 400 else None
+            if reply.status < 400 and broken is None:
+                _answered(call, way, reply.status, started)
+                return reply
+            asked += 1
+            if not await _to_next(call, way, reply, broken, started) or not _another(call, tiers, tried, asked, most):
+                return reply if broken is not None else _error_reply(call, way, reply)
+            reply.close()
         except UpstreamError as error:
+            asked += 1
             _failed(call, way, started, error)
-            if last or not _may_retry(error, call.model):
+            if not _is_retried(error, call.model) or not _another(call, tiers, tried, asked, most):
                 raise
-            continue
         except GatewayError as error:
             # What this target has no word for another may have.
-            limiter.retreat(call)
-            if error.kind != "unsupported_field" or len(tried) == total:
+            if error.kind != "unsupported_field" or not _more(tiers, tried):
                 raise
-            asked -= 1
+            call.live.limiter.retreat(call)
             refused = error
-            continue
         except CancelledError:
-            call.upstream_seconds += monotonic() - started
             _note(call, way, 0, call.cause or "cancelled", started)
             raise
-        call.upstream_seconds += monotonic() - started
-        if reply.status < 400 and broken is None:
-            _answered(call, way, reply.status, started)
-            return reply
-        if not await _to_next(call, way, reply, broken, started) or last or not call.model.may_retry():
-            return reply if broken is not None else _error_reply(call, way, reply)
-        reply.close()
+        finally:
+            way.latency.busy -= 1
+            if ready == PROBES:
+                way.health.give_back(int(monotonic() * 1000))
+    if refused is not None and refused.kind in OWN_LIMITS:
+        call.refused_by = "target"
+    raise refused or _none_left(call)
+
+
+def _more(tiers: Tiers[Way], tried: Collection[Way]) -> list[Way]:
+    return [way for tier in tiers for way in tier if way not in tried]
+
+
+def _another(call: Call, tiers: Tiers[Way], tried: Collection[Way], asked: int, most: int) -> bool:
+    """Whether another target may be asked now; a retry is then taken. Those that rest are noted where none is left."""
+    left = _more(tiers, tried)
+    if asked >= most or not left:
+        return False
+    now = monotonic()
+    now_ms = int(now * 1000)
+    if any(way.health is None or not way.health.resting(now_ms) for way in left):
+        may: bool = call.model.may_retry()
+        return may
+    for way in left:
+        _rests(call, way, now)
+    return False
+
+
+def _sooner(one: GatewayError | None, other: GatewayError) -> GatewayError:
+    """That refusal after which to come again sooner."""
+    if one is None or one.retry_after is None:
+        return other
+    return other if other.retry_after is not None and other.retry_after < one.retry_after else one
 
 
 def session_of(call: Call) -> bytes:
@@ -118,22 +150,22 @@ def session_of(call: Call) -> bytes:
     return whose
 
 
-def _rests(call: Call, way: Way, now: float) -> GatewayError | None:
-    """The refusal of a target that is to be left alone now."""
+def _rests(call: Call, way: Way, now: float) -> GatewayError:
+    """Note a target that is to be left alone now; the refusal, where it was the last."""
     health = way.health
-    if health is None or health.ready(now_ms := int(now * 1000)):
-        return None
+    assert health is not None
     _note(call, way, 0, record.RESTING + health.why, now)
-    wait = health.wait_s(now_ms)
+    wait = health.wait_s(int(now * 1000))
     if health.why == "rate":
         return GatewayError(
             "upstream_rate_limited",
             f"The provider {way.provider!r} asked to be left alone for a while. Try again in {wait:.1f} s.",
             retry_after=wait,
         )
+    why = "the provider refused this gateway's credential" if health.why == "auth" else "it has failed too often"
     return GatewayError(
         "no_target_available",
-        f"No target of the model {call.model.name!r} can be asked now: {way.name} has failed too often and rests. "
+        f"No target of the model {call.model.name!r} can be asked now: {way.name} rests, as {why}. "
         f"Try again in {wait:.1f} s.",
         retry_after=wait,
     )
@@ -150,14 +182,15 @@ def _answered(call: Call, way: Way, status: int, started: float) -> None:
 def _failed(call: Call, way: Way, started: float, error: UpstreamError) -> None:
     """No answer came."""
     now = _note(call, way, 0, error.reason, started)
-    call.upstream_seconds += now - started
     call.live.limiter.retreat(call)
-    if way.health is not None and error.reason not in ("queue_full", "queue_timeout", "not_offered"):
+    if error.reason == "timeout":
+        way.latency.add(now - started, now)
+    if way.health is not None and error.reason not in OURS:
         way.health.failed(int(now * 1000))
 
 
 async def _to_next(call: Call, way: Way, reply: Reply, broken: bytes | None, started: float) -> bool:
-    """After an error as an answer, or a stream that opens with one: whether another target may be asked."""
+    """After an error as an answer, or a stream that opens with one: whether another target may do better."""
     retry: Retry = call.model.model.retry
     if broken is None:
         if not reply.body:
@@ -166,11 +199,19 @@ async def _to_next(call: Call, way: Way, reply: Reply, broken: bytes | None, sta
         status, reason = reply.status, str(reply.status)
     else:
         means = failures.of_event(broken)
-        status, reason = AS_STATUS.get(means, 400), f"event_{means}"
+        status, reason = AS_STATUS.get(means, 400), EVENT + means
     now = _note(call, way, reply.status, reason, started)
     call.live.limiter.retreat(call)
     _remember(way, means, reply, int(now * 1000))
     return means == "auth" or _retried_status(status, retry)
+
+
+def class_of(call: Call, reply: Reply) -> failures.Class | None:
+    """What failed in a reply that is to be passed on; None where nothing did."""
+    if reply.status >= 400:
+        return failures.of_reply(call.target.kind, reply.status, reply.body)
+    last: str = next(one.reason for one in reversed(call.attempts) if not one.reason.startswith(record.RESTING))
+    return cast(failures.Class, last.removeprefix(EVENT)) if last.startswith(EVENT) else None
 
 
 def _remember(way: Way, means: failures.Class, reply: Reply, now_ms: int) -> None:
@@ -183,6 +224,8 @@ def _remember(way: Way, means: failures.Class, reply: Reply, now_ms: int) -> Non
     if means in ("outage", "overloaded", "timeout"):
         health.failed(now_ms)
     elif means in REST_S:
+        if means == "rate" and not way.model:
+            return  # of all that is behind a wildcard it is the one model that is asked for too often
         told = retry_after.seconds(reply.headers, reply.body, time())
         if told is not None or not way.alone:
             health.rest(now_ms, REST_S[means] if told is None else told, "auth" if means == "auth" else "rate")
@@ -190,10 +233,9 @@ def _remember(way: Way, means: failures.Class, reply: Reply, now_ms: int) -> Non
         health.well(now_ms)
 
 
-def _may_retry(error: UpstreamError, route: Route) -> bool:
-    on = route.model.retry.on
+def _is_retried(error: UpstreamError, route: Route) -> bool:
     named = "connect" if error.reason in NOT_SENT else error.reason
-    return named in ("connect", "timeout", "reset") and named in on and route.may_retry()
+    return named in ("connect", "timeout", "reset") and named in route.model.retry.on
 
 
 def _retried_status(status: int, retry: Retry) -> bool:
@@ -218,6 +260,7 @@ def _error_reply(call: Call, way: Way, reply: Reply) -> Reply:
 def _note(call: Call, way: Way, status: int, reason: str, started: float) -> float:
     """Write an attempt down; when it ended."""
     now = monotonic()
+    call.upstream_seconds += now - started
     name = f"{way.provider}/{call.upstream_model}" if call.upstream_model else way.name
     call.attempts.append(Attempt(name, way.provider, status, reason, (now - started) * 1000))
     return now

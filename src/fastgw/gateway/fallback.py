@@ -38,7 +38,7 @@ async def send(call: Call, dialect: Dialect, body: fields.Fields) -> Reply:
             if not _may_pass_on(error) or not _turn(call, others):
                 raise
             continue
-        if not _is_outage(reply.status) or not _turn(call, others):
+        if not _is_outage(call, reply) or not _turn(call, others):
             return reply
         reply.close()
         call.error = ""
@@ -58,10 +58,8 @@ async def by_operator(call: Call, dialect: Dialect, body: fields.Fields) -> Repl
             if not _stand_in(call, named, _class_of(call, error), asked):
                 raise
             continue
-        if reply.status < 400:
-            return reply
-        means = failures.of_reply(call.target.kind, reply.status, reply.body)
-        if not _stand_in(call, named, failures.fallback_of(means), asked):
+        means = attempts.class_of(call, reply)
+        if means is None or not _stand_in(call, named, failures.fallback_of(means), asked):
             return reply
         reply.close()
         call.error = ""
@@ -92,6 +90,7 @@ def _class_of(call: Call, error: GatewayError) -> str:
 async def _ask(call: Call, dialect: Dialect, body: fields.Fields, wishes: Wishes) -> Reply:
     """The reply of the model that is the call's now."""
     ways, most = call.model.ways, call.model.model.retry.attempts
+    call.model.deposit()
     if wishes.provider is not None and call.model.takes_provider:
         if any(dialect.name not in way.heads for way in ways):
             message = f"provider cannot be passed on to {call.model.name!r} in this dialect. Leave it out."
@@ -125,5 +124,8 @@ def _may_pass_on(error: GatewayError) -> bool:
     return error.row.retryable or error.kind in NOBODY
 
 
-def _is_outage(status: int) -> bool:
-    return status in OUTAGE or status >= 500
+def _is_outage(call: Call, reply: Reply) -> bool:
+    if reply.status < 400:
+        means = attempts.class_of(call, reply)
+        return means is not None and failures.fallback_of(means) in ("outage", "rate")
+    return reply.status in OUTAGE or reply.status >= 500

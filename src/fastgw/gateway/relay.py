@@ -14,6 +14,8 @@ from fastgw.gateway.translate import EarlyFailure
 from fastgw.plan import prices
 from fastgw.upstream.reply import Reply
 
+BYTES_AROUND, BYTES_PER_TOKEN = 320, 4
+"""Of an event what is not text, at most about; and of text what a token takes in English."""
 PING = framing.comment("ping")
 
 
@@ -96,7 +98,7 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
         failure = _cut(str(error))
     finally:
         if exchange.started:
-            account(call, dialect, tap.usage, tap.events)
+            account(call, dialect, tap.usage, _made(call, tap.events))
     # How the connection ended no longer matters once the stream's own end, or an error of its own, has passed.
     if not tap.complete and not tap.failed:
         if not exchange.started:
@@ -110,6 +112,11 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
         await exchange.send(call.form.end())
 
 
+def _made(call: Call, events: int) -> int:
+    """About how many tokens a stream has carried that does not say: one an event, more where events are long."""
+    return max(events, (call.bytes_out - events * BYTES_AROUND) // BYTES_PER_TOKEN)
+
+
 def stream_error(call: Call, dialect: Dialect, error: GatewayError) -> bytes:
     """The event that ends a stream that has begun; nothing where it is no stream of events."""
     if isinstance(dialect, OpaqueDialect) and not call.stream:
@@ -120,11 +127,15 @@ def stream_error(call: Call, dialect: Dialect, error: GatewayError) -> bytes:
 
 
 async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat: float) -> None:
-    exchange, read, feed, form = call.exchange, reply.read, tap.feed, call.form
+    exchange, take, arrival, feed, form = call.exchange, reply.take, reply.arrival, tap.feed, call.form
+    send = exchange.send
     while True:
-        data = await read()
+        data = take()
         if data is None:
-            await exchange.send(PING if form is None else form.ping)
+            await arrival()
+            data = take()
+        if data is None:
+            await send(PING if form is None else form.ping)
             call.poke_at = monotonic() + heartbeat
             continue
         out = feed(data) if data else tap.finish()
@@ -134,7 +145,7 @@ async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat:
             if not exchange.started:
                 call.first_byte_at = monotonic()
                 await exchange.start_stream(reply.status, headers)
-            await exchange.send(out)
+            await send(out)
             call.bytes_out += len(out)
             call.poke_at = monotonic() + heartbeat
         if not data:

@@ -54,6 +54,7 @@ class Worker:
         self._host = Host(self._gateway, job.listeners, loop)
         self._counts = Counts(plan)
         self._drain_s: float | None = None
+        self._leave_s = 0.0
         self._ending = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,6 +92,7 @@ class Worker:
                 case "plan":
                     await self._apply(str(message["path"]), int(message["revision"]))
                 case "drain":
+                    self._leave_s = float(message.get("leave", 0.0))
                     self._end(float(message["seconds"]))
                 case "log_level":
                     self._log.set_level(str(message["level"]))
@@ -146,6 +148,11 @@ class Worker:
         """Refuse new calls, give running ones their time; those still running then end with an error of ours."""
         seconds = self._drain_s or 0.0
         self._tell("draining")
+        if self._leave_s:
+            # Others listen on the same sockets: nobody is refused here who could not have asked there.
+            self._host.leave()
+            await asyncio.sleep(min(self._leave_s, seconds))
+            seconds = max(seconds - self._leave_s, 0.0)
         self._gateway.drain(seconds)
         self._host.stop()
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from fastgw.plan.credentials import Credential
+from fastgw.plan.edge import Edge
 from fastgw.secret import veiled
 
 
@@ -190,7 +191,7 @@ class Key(Struct, frozen=True, array_like=True):
     `models` None: every model. `patterns` are the prefixes of names given as `prefix*`. `aliases` are names that mean
     another for this key, `default_model` is meant where a request names none. `pass_through`: it may use what is kept
     at vendors (files, batches, ...), which all such keys share. `flag` is the slot of the shared table where a stored
-    key is blocked for all workers at once, -1 for others.
+    key is blocked for all workers at once, -1 for others. `allowed_ips` are networks from which alone it may be used.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Key(Struct, frozen=True, array_like=True):
     default_model: str = ""
     pass_through: bool = False
     flag: int = -1
+    allowed_ips: tuple[str, ...] = ()
 
 
 class Keys:
@@ -265,6 +267,7 @@ class Plan(Struct, frozen=True):
     aliases: dict[str, str] = {}
     default_model: str = ""
     accounts: dict[str, Model] = {}
+    edge: Edge = Edge()
 
     def __repr__(self) -> str:
         return veiled(self, "pepper")

@@ -123,12 +123,23 @@ class Limiter:
     def enter_model(self, call: Call, route: Route) -> None:
         """Take what limits of another model want, which is to answer in place of the one asked for."""
         limits = side(_early(route.model.rules))
+        if call.entry >= 0 and not self._has_room(call, route, limits):
+            raise GatewayError(
+                "bad_request",
+                f"The model {route.name!r} has more limits than this call can be counted by. Name fewer in `models`.",
+                param="models",
+            )
         if limits.rules:
             refused = self._try(call, limits, 0)
             if refused is not None:
                 call.refused_by = ""  # it is passed over, and nobody is refused yet
                 raise refused
             call.attempt_charge = self._book.charges(call.entry)
+
+    def _has_room(self, call: Call, route: Route, limits: Side) -> bool:
+        """Whether what another model and any one of its targets take fits beside what the call has taken."""
+        late = max((len(self._of_attempt(call.key, route.model, way).rules) for way in route.ways), default=0)
+        return self._book.charges(call.entry) + len(limits.rules) + late <= table.MAX_CHARGES
 
     def attempt(self, call: Call, way: Way) -> GatewayError | None:
         """Take what asking this target takes; its refusal when limits of its own are used up. Raises GatewayError."""

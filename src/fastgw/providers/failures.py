@@ -50,6 +50,8 @@ GENERAL: Final = (
             b"usage policies",
         ),
     ),
+    # One request that is larger than a minute's allowance says nothing of the others.
+    Sign("context", _on(429), (b"Request too large for", b"tokens must be reduced")),
     Sign("quota", _on(402)),
     Sign(
         "quota",
@@ -59,6 +61,8 @@ GENERAL: Final = (
     Sign("overloaded", _on(529)),
     Sign("overloaded", _on(429, 503), (b"overloaded_error", b"over capacity", b"engine is currently overloaded")),
     Sign("rate", _on(429)),
+    # A wall in front of the provider did not like what stands in this one request.
+    Sign("request", _on(403), (b"<html", b"<HTML", b"<!DOCTYPE", b"<!doctype")),
     Sign("auth", _on(401, 403)),
     Sign("timeout", _on(408, 504, 524)),
     Sign("outage", frozenset(range(500, 600))),

@@ -83,11 +83,18 @@ def by_cost(targets: Sequence[W], cost: Callable[[W], float], rolls: tuple[float
     """
     tiers: list[list[W]] = []
     for group in _groups(targets):
-        ranked = sorted(group, key=cost)
-        drawn = {min(int(roll * len(group)), len(group) - 1) for roll in rolls}
-        first = min((group[place] for place in drawn), key=cost)
-        tiers += [[first], *([target] for target in ranked if target is not first)]
+        costs = [cost(target) for target in group]
+        ranked = sorted(range(len(group)), key=costs.__getitem__)
+        first = min(_drawn(len(group), rolls), key=costs.__getitem__)
+        tiers += [[group[first]], *([group[place]] for place in ranked if place != first)]
     return tuple(tiers)
+
+
+def _drawn(count: int, rolls: tuple[float, float]) -> tuple[int, int]:
+    """Two different places out of so many, where there are two."""
+    one = min(int(rolls[0] * count), count - 1)
+    other = min(int(rolls[1] * (count - 1)), count - 2)
+    return one, one if count == 1 else other + (other >= one)
 
 
 def by_session(targets: Sequence[W], session: bytes, name: Callable[[W], str]) -> Tiers[W]:

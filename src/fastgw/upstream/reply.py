@@ -99,35 +99,42 @@ class Reply:
         Raises:
             UpstreamError: reason `timeout`, `reset`, `invalid` or `too_large`; `sent` is True.
         """
-        while True:
-            if self._chunks:
-                return self._take()
-            if self._error is not None:
-                raise self._error
-            if self.complete:
-                return b""
-            if self._waiter is not None or self._wire is None:
-                raise RuntimeError("the reply already has a reader or was never sent")
-            waiter = self._waiter = self._wire.loop.create_future()
-            try:
-                await waiter
-            except BaseException:
-                # A cancelled reader takes the connection with it.
-                self.close()
-                raise
-            finally:
-                self._waiter = None
-            if not (self._chunks or self.complete or self._error):
-                return None
+        data = self.take()
+        if data is not None:
+            return data
+        arrival = self.arrival()
+        try:
+            await arrival
+        except BaseException:
+            # A cancelled reader takes the connection with it.
+            self.close()
+            raise
+        return self.take()
 
-    def _take(self) -> bytes:
+    # `read` in its two halves, for a reader that would rather not make a coroutine for every event. One that is
+    # cancelled while it waits must `close`.
+
+    def take(self) -> bytes | None:
+        """What `read` returns, without waiting: None when nothing has arrived. Raises as `read` does."""
         chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self._buffered = 0
-        if self._wire is not None:
-            self._wire.resume()
-        return data
+        if chunks:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            self._buffered = 0
+            if self._wire is not None:
+                self._wire.resume()
+            return data
+        if self._error is not None:
+            raise self._error
+        return b"" if self.complete else None
+
+    def arrival(self) -> Future[None]:
+        """Done when something has arrived, the message has ended or `poke` was called."""
+        waiter = self._waiter
+        if (waiter is not None and not waiter.done()) or self._wire is None:
+            raise RuntimeError("the reply already has a reader or was never sent")
+        waiter = self._waiter = self._wire.loop.create_future()
+        return waiter
 
     def unread(self, data: bytes) -> None:
         """Put back what `read` gave: it is given again."""

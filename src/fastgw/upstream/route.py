@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from random import random
+from time import monotonic
 from urllib.parse import quote
 
 from fastgw._core import headers
@@ -39,7 +40,7 @@ class Way:
     is part of the path and not known before the call (a wildcard). `prices` are those of the models behind a wildcard.
     `signer` makes its credential where no fixed one will do, else None. `health` is its breaker, `load` the slot in
     which the calls it serves are counted (-1: nobody asks), `latency` what this worker knows of its speed; `alone`: its
-    model has no other.
+    model has no other. `name` is the same for all credentials of a provider, `label` is not.
     `translated` maps an operation to the dialect that callers of another one are translated to, where there is one.
     """
 
@@ -56,6 +57,7 @@ class Way:
         "heads",
         "health",
         "kind",
+        "label",
         "latency",
         "load",
         "max_output",
@@ -86,6 +88,7 @@ class Way:
         health: Health | None = None,
     ) -> None:
         self.name = target.id
+        self.label = f"{target.upstream}/{target.model}"
         self.provider = upstream.name
         self.kind = upstream.kind
         self.model = target.model
@@ -214,8 +217,10 @@ class Route:
             if self.by_session:
                 return choose.by_session(self.ways, session, _label)
             if self.timed:
+                now = monotonic()
                 # Shares load, guards nothing.
-                return choose.by_cost(self.ways, _cost, (random(), random()))  # noqa: S311
+                rolls = random(), random()  # noqa: S311
+                return choose.by_cost(self.ways, lambda way: way.latency.cost(now), rolls)
             if self.model.balance == "least_busy" and self._table is not None:
                 return choose.by_load(self.ways, self._busy)
         return self._fixed
@@ -235,11 +240,7 @@ class Route:
 
 
 def _label(way: Way) -> str:
-    return way.name
-
-
-def _cost(way: Way) -> float:
-    return way.latency.cost
+    return way.label
 
 
 class Routes:

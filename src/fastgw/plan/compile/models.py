@@ -211,8 +211,16 @@ def wildcards(context: Context) -> dict[str, Model]:
 
 
 def _wildcard(context: Context, name: str, provider: str) -> Model:
-    targets = tuple(Target(f"{provider}/*", upstream, "") for upstream in credentials_of(context, provider))
-    return Model(name=name, targets=targets, retries=_slot(context, "wildcards", RETRIES, "model", name, "retries"))
+    names = credentials_of(context, provider)
+    base = Target(f"{provider}/*", provider, "")
+    targets: list[Target] = []
+    for upstream in names:
+        # A credential that is refused rests where there is another; one model's failures are not those of all.
+        owner = base.id + upstream[len(provider) :]
+        place = _slot(context, "wildcards", BREAKER, "target", owner, "breaker") if len(names) > 1 else -1
+        targets.append(replace(base, upstream=upstream, breaker=place))
+    retries = _slot(context, "wildcards", RETRIES, "model", name, "retries")
+    return Model(name=name, targets=tuple(targets), breaker=Breaker(failures=0), retries=retries)
 
 
 def _wildcard_providers(context: Context) -> list[str]:
