@@ -47,6 +47,7 @@ class Job(msgspec.Struct, frozen=True):
     index: int = 0
     drain: float = 30.0
     hosts: tuple[str, ...] = ()
+    workers: int = 1
 
 
 def read_job(argument: str) -> Job:

@@ -1,7 +1,7 @@
 """The command line. Beside `doctor` the only file that knows every plane.
 
 Exit codes: 0 fine; 1 config invalid, or `doctor` or `providers test` found something; 2 usage, or nothing to serve;
-3 port taken; 4 data directory in use or unsafe.
+3 port taken; 4 data directory in use or unsafe; 5 `serve --take-over` failed, and the node that runs goes on.
 """
 
 import asyncio
@@ -69,6 +69,7 @@ def main() -> None:
 @click.option("--drain", default=30.0, show_default=True, help="Seconds running calls get when the node ends.")
 @click.option("--demo", is_flag=True, help="Serve the built-in mock provider, on loopback only.")
 @click.option("--auto", is_flag=True, help="As --demo, but only when there is nothing else to serve.")
+@click.option("--take-over", is_flag=True, help="Take the place of the node on this data directory, without a drop.")
 @data_dir_option
 def serve(
     config: str | None,
@@ -81,6 +82,7 @@ def serve(
     drain: float,
     demo: bool,
     auto: bool,
+    take_over: bool,
     data_dir: str,
 ) -> None:
     """Run the gateway: by a config file, else by provider keys in the environment."""
@@ -96,6 +98,7 @@ def serve(
         drain=drain,
         demo=demo,
         auto=auto,
+        take_over=take_over,
     )
     sys.exit(node.serve(options))
 

@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,6 +24,8 @@ from fastgw.telemetry.metrics import SeriesRegistry
 FILES_WANTED = 4096
 DISK_WANTED = 256 * 1024 * 1024
 CONNECT_SECONDS = 3.0
+DAY = 86_400
+EXPIRY_DAYS = 14
 
 Grade = Literal["good", "note", "bad"]
 
@@ -42,7 +45,7 @@ def examine(config: str | None, data_dir: Path, port: int) -> list[Finding]:
     plan, findings = _config(config, data_dir)
     found += findings
     if plan is not None:
-        found += _upstreams(plan)
+        found += [*_certificate(plan, time.time()), *_upstreams(plan)]
     return found
 
 
@@ -131,6 +134,21 @@ def _config(config: str | None, data_dir: Path) -> tuple[Plan | None, list[Findi
         finally:
             table.close()
     return plan, [Finding("good", subject, f"{len(plan.models)} models, {len(plan.keys)} keys")]
+
+
+def _certificate(plan: Plan, now: float) -> Iterator[Finding]:
+    """How long the certificate lasts that callers are shown, where they are shown one."""
+    tls = plan.edge.front.tls
+    if tls is None:
+        return
+    days = int((tls.expires - now) // DAY)
+    mend = "renew it and write the new pair over the files of listen.tls: it is taken over while serving"
+    if now >= tls.expires:
+        yield Finding("bad", "certificate", "has expired: clients refuse it", mend)
+    elif days < EXPIRY_DAYS:
+        yield Finding("note", "certificate", f"expires in {days} days", mend)
+    else:
+        yield Finding("good", "certificate", f"lasts {days} days")
 
 
 def _upstreams(plan: Plan) -> Iterator[Finding]:

@@ -68,7 +68,10 @@ def test_statuses(replies, start):
         PLAIN.replace(b"\r\n", b"\n"),
         PLAIN.replace(b"Content-Length", b"X-Length"),
         *(headed(start=one) for one in (b"HTTP/1.0 200 OK", b"HTTP/1.1 100 Continue", b"HTTP/1.1 600 x")),
-        *(headed(start=one) for one in (b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 200 \x00", b"http/1.1 200 OK")),
+        *(
+            headed(start=one)
+            for one in (b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 200 \x00", b"http/1.1 200 OK")
+        ),
         *(headed(start=b"HTTP/1.1 %d x" % one, body=b"", length=b"0") for one in (204, 304)),
         *(headed(one) for one in (b"Transfer-Encoding: chunked", b"Upgrade: h2c", b"Trailer: x", b"Connection: close")),
         *(headed(one) for one in (b"Content-Length: 5", b"Proxy-Connection: keep-alive", b"Connection: keep-alive, x")),
@@ -113,8 +116,8 @@ class Parsed:
 
 
 PIECES = st.sampled_from(
-    [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"\r\n", b"\r\n\r\n", b"\n", b"Content-Length: 5", b"content-length:0",
-     b"X-A: b", b"Connection: keep-alive", b"Connection: close", b"Transfer-Encoding: chunked", b"hello", b"5\r\nhello",
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"\r\n", b"\r\n\r\n", b"\n", b"Content-Length: 5",
+     b"content-length:0", b"X-A: b", b"Connection: keep-alive", b"Connection: close", b"Transfer-Encoding: chunked", b"hello", b"5\r\nhello",
      b" ", b":", b"\x00", b"caf\xe9"]
 )  # fmt: skip
 
@@ -135,7 +138,9 @@ def test_what_is_found_is_what_the_general_parser_finds(data):
     assert parsed.parser.should_keep_alive()
 
 
-@given(st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.binary(max_size=8)), max_size=4), st.binary(max_size=20))
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.binary(max_size=8)), max_size=4), st.binary(max_size=20)
+)
 def test_both_twins_agree_on_any_lines(lines, body):
     data = headed(*(name + b":" + value for name, value in lines), body=body, length=b"%d" % len(body))
     found = replies_py.whole(data, 4096, 4096)

@@ -1,8 +1,9 @@
 """One node for all faults of upstreams and clients: four dialects, each with an upstream, a spare one, and worse.
 
 Of each dialect there are the models `NAME` (one target, short deadlines), `NAME-two` (the spare one stands in),
-`NAME-short` (ends soon as a whole), `NAME-patient` (long deadlines), `NAME-narrow` and `NAME-tight` (one connection;
-long and short deadlines), and `NAME-dark`, `NAME-dark-two`, `NAME-dark-patient` (an upstream that never accepts).
+`NAME-frail` (and soon does so at once), `NAME-short` (ends soon as a whole), `NAME-patient` (long deadlines),
+`NAME-narrow` and `NAME-tight` (one connection; long and short deadlines), and `NAME-dark`, `NAME-dark-two`,
+`NAME-dark-patient` (an upstream that never accepts).
 """
 
 import contextlib
@@ -28,8 +29,8 @@ PRICE = "price: {input: 2.5, output: 10}"
 
 
 def steady() -> str:
-    """What keeps a provider's faults in one test from telling in the next one: the config's words, once it has them."""
-    return ", breaker: {failures: 1000000}" if "breaker" in fields.Provider.__struct_fields__ else ""
+    """What keeps the faults of one test from telling in the next one."""
+    return ", breaker: {failures: 0}" if "breaker" in fields.Model.__struct_fields__ else ""
 
 
 class World:
@@ -50,29 +51,30 @@ def config(ports: dict[str, int]) -> str:
     for tongue in TONGUES:
         for place, port in ports.items():
             more = ", max_connections: 1, queue: 4" if place == "narrow" else ""
-            url = f'base_url: "http://127.0.0.1:{port}{tongue.base}", api_key: "{CREDENTIAL}"{more}{steady()}'
+            url = f'base_url: "http://127.0.0.1:{port}{tongue.base}", api_key: "{CREDENTIAL}"{more}'
             lines.append(f"  {tongue.name}_{place}: {{kind: {tongue.kind}, {url}}}")
     lines.append("models:")
     for name in (tongue.name for tongue in TONGUES):
         a, b, narrow, dark = (f"{{provider: {name}_{place}, model: m, {PRICE}" for place in ports)
         spare = f"{b}, priority: 2}}"
         lines += [
-            f"  {name}: {{targets: [{a}}}], {QUICK}}}",
-            f"  {name}-two: {{targets: [{a}}}, {spare}], {RETRY}, {QUICK}}}",
-            f"  {name}-short: {{targets: [{a}}}], {SHORT}}}",
-            f"  {name}-patient: {{targets: [{a}}}, {spare}], {RETRY}, {PATIENT}}}",
-            f"  {name}-narrow: {{targets: [{narrow}}}], {PATIENT}}}",
-            f"  {name}-tight: {{targets: [{narrow}}}], {SHORT}}}",
-            f"  {name}-dark: {{targets: [{dark}}}], {QUICK}}}",
-            f"  {name}-dark-two: {{targets: [{dark}}}, {spare}], {RETRY}, {QUICK}}}",
-            f"  {name}-dark-patient: {{targets: [{dark}}}], timeout: {{connect: 4s}}}}",
+            f"  {name}: {{targets: [{a}}}], {QUICK}{steady()}}}",
+            f"  {name}-two: {{targets: [{a}}}, {spare}], {RETRY}, {QUICK}{steady()}}}",
+            f"  {name}-frail: {{targets: [{a}}}, {spare}], {RETRY}, {QUICK}, breaker: {{failures: 5, open: 1s}}}}",
+            f"  {name}-short: {{targets: [{a}}}], {SHORT}{steady()}}}",
+            f"  {name}-patient: {{targets: [{a}}}, {spare}], {RETRY}, {PATIENT}{steady()}}}",
+            f"  {name}-narrow: {{targets: [{narrow}}}], {PATIENT}{steady()}}}",
+            f"  {name}-tight: {{targets: [{narrow}}}], {SHORT}{steady()}}}",
+            f"  {name}-dark: {{targets: [{dark}}}], {QUICK}{steady()}}}",
+            f"  {name}-dark-two: {{targets: [{dark}}}, {spare}], {RETRY}, {QUICK}{steady()}}}",
+            f"  {name}-dark-patient: {{targets: [{dark}}}], timeout: {{connect: 4s}}{steady()}}}",
         ]
     return "\n".join([
         *lines,
         "keys:",
         f'  - {{name: main, secret: "{KEY}"}}',
         f'  - {{name: one, secret: "{ONE_KEY}", limits: {{concurrent: 1}}}}',
-        "bounds: {heartbeat: 300ms}",
+        "bounds: {heartbeat: 300ms, send_timeout: 2s}",
         "records: {segment: 1MiB}",
         "",
     ])  # fmt: skip

@@ -275,7 +275,6 @@ async def test_f25_the_call_as_a_whole_has_a_deadline_upstream(world: World, ton
     await not_reading(world, tongue, "-short", then)
 
 
-@pytest.mark.xfail(strict=True, reason="there is no deadline for a client that takes nothing: its call stays open")
 async def test_f25_who_takes_nothing_for_too_long_is_let_go(world: World) -> None:
     async def then(upstream: ScriptedUpstream, label: str) -> None:
         await eventually(lambda: world.node.records(label), 4.0, "the call's end")

@@ -132,14 +132,10 @@ async def test_f42_a_silent_name_server_holds_no_kept_connection_up(named: tuple
     await beside_a_silent_name(named, "good")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="connecting waits behind look-ups: the loop looks addresses up in the same threads"
-)
 async def test_f42_a_silent_name_server_holds_no_new_connection_up(named: tuple[Node, int]) -> None:
     """To a name that is known already: twice as many calls as there are connections kept."""
     await beside_a_silent_name(named, "more")
 
 
-@pytest.mark.xfail(strict=True, reason="the loop looks up two names at a time")
 async def test_f42_a_silent_name_server_holds_no_other_name_up(named: tuple[Node, int]) -> None:
     await beside_a_silent_name(named, "new")

@@ -151,7 +151,6 @@ async def test_f46_faults_of_all_kinds_at_random_leave_nothing_behind(world: Wor
     assert grown < GROWTH * (8 + SECONDS / 600)
 
 
-@pytest.mark.xfail(strict=True, reason="a call that is watched over stays in memory: its exchange and future hold it")
 async def test_f46_calls_that_take_their_time_leave_no_memory_behind(world: World) -> None:
     """Long enough that somebody looks whether their client is still there; the first 1,200 are for warming up."""
     (pid,) = world.node.workers

@@ -15,6 +15,7 @@ JSON = [("content-type", "application/json")]
 EVENT_STREAM = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")]
 SAID = "some words of an answer that nobody waits for"
 ONE_EVENT = "<words>"
+_CANONICAL = {429: "RESOURCE_EXHAUSTED", 400: "INVALID_ARGUMENT", 500: "INTERNAL"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,17 @@ class Tongue:
     def refusal(self, status: int = 503, message: str = "overloaded", more: Any = ()) -> dict[str, Any]:
         """The provider's own error."""
         if self.name == "messages":
-            return {"type": "error", "error": {"type": "overloaded_error", "message": message}}
+            kind = "rate_limit_error" if status == 429 else "overloaded_error"
+            return {"type": "error", "error": {"type": kind, "message": message}}
         if self.name == "gemini":
-            return {"error": {"code": status, "message": message, "status": "UNAVAILABLE", "details": list(more)}}
+            return {
+                "error": {
+                    "code": status,
+                    "message": message,
+                    "status": _CANONICAL.get(status, "UNAVAILABLE"),
+                    "details": list(more),
+                }
+            }
         return {"error": {"message": message, "type": "server_error", "param": None, "code": "server_error"}}
 
     def error_event(self) -> bytes:

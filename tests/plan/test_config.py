@@ -28,12 +28,12 @@ def read(text, base=Path(), **environ):
 def test_every_error_at_once_each_with_its_path():
     text = """
 providers:
-  a: {kind: openai, api_keys: x, queue: many}
+  a: {kind: openai, api_keyz: x, queue: many}
   b: [openai]
 models:
   fast:
     targets: [{provider: a, model: m, weight: heavy}, {provider: a}, 5]
-    fallback: [slow]
+    cache: {ttl: 5s}
     timeout: {connect: 5}
 keys:
   - {name: k, secret: 12345678, tags: [x]}
@@ -45,13 +45,13 @@ providres: {}
 """
     found = errors_of(text)
     assert {line.split(":")[0]: line.split(": ", 1)[1].split(";")[0] for line in found} == {
-        "providers.a.api_keys": "unknown field",
+        "providers.a.api_keyz": "unknown field",
         "providers.a.queue": "Expected `int`, got `str`",
         "providers.b": "expected a mapping, got list",
         "models.fast.targets[0].weight": "Expected `int`, got `str`",
         "models.fast.targets[1].model": "missing",
         "models.fast.targets[2]": "expected a mapping, got int",
-        "models.fast.fallback": "not built yet",
+        "models.fast.cache": "not built yet",
         "models.fast.timeout.connect": "Expected `str`, got `int`",
         "keys[0].secret": "Expected `str`, got `int`",
         "keys[0].tags": "not built yet",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastgw.dialects.openrouter import Preferences
 from fastgw.plan.plan import Price
-from fastgw.upstream.choose import next_of, preferred, weighted
+from fastgw.upstream.choose import by_cost, by_load, by_price, by_session, next_of, preferred, weighted
 
 
 class Way(NamedTuple):
@@ -162,3 +162,103 @@ def test_a_wildcards_price_is_that_of_the_model_asked_for():
     way.price_for = lambda model: asked.append(model)
     assert preferred((way,), Preferences(prompt=1), "gpt") == ()
     assert asked == ["gpt"]
+
+
+# strategies
+
+
+def order(tiers):
+    return [[way.name for way in tier] for tier in tiers]
+
+
+def test_by_load_within_a_priority_the_least_for_its_weight():
+    busy = {"a": 4, "b": 4, "c": 0, "d": 0}
+    targets = [Way("a", 4), Way("b", 1), Way("c", 1, 2), Way("d", 3, 2)]
+    assert order(by_load(targets, lambda way: busy[way.name])) == [["a"], ["b"], ["c", "d"]]
+
+
+def test_by_load_a_target_without_weight_is_the_last():
+    assert order(by_load([Way("zero", 0), Way("one", 1)], lambda way: 1)) == [["one"], ["zero"]]
+
+
+class Bought(NamedTuple):
+    name: str
+    price: Price | None
+    priority: int = 1
+    weight: int = 1
+    provider: str = "p"
+    kind: str = "openai"
+
+    def price_for(self, model):
+        return self.price
+
+
+def test_by_price_the_cheapest_first_and_the_unknown_last():
+    targets = [Bought("dear", Price(5, 5)), Bought("unknown", None), Bought("cheap", Price(1, 2)),
+               Bought("same", Price(2, 1)), Bought("later", Price(0, 0), 2)]  # fmt: skip
+    assert order(by_price(targets)) == [["cheap", "same"], ["dear"], ["unknown"], ["later"]]
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=8), rolls, rolls)
+def test_by_cost_the_better_of_two_that_are_drawn(costs, one, other):
+    targets = [Way(str(at)) for at in range(len(costs))]
+    asked = order(by_cost(targets, lambda way: costs[int(way.name)], (one, other)))
+    assert sorted(name for tier in asked for name in tier) == sorted(way.name for way in targets), "all, each once"
+    ranked = sorted(range(len(costs)), key=costs.__getitem__)
+    rest = [int(name) for (name,) in asked[1:]]
+    assert rest == [place for place in ranked if place != int(asked[0][0])], "the others by cost"
+    if len(costs) > 1:
+        worst = max(costs)
+        assert costs[int(asked[0][0])] < worst or costs.count(worst) > 1, "never the single worst"
+
+
+def test_by_cost_draws_every_pair_equally_often():
+    targets = [Way(name) for name in "abcd"]
+    steps = [(step + 0.5) / 12 for step in range(12)]
+    firsts = Counter(
+        by_cost(targets, lambda way: ord(way.name), (one, other))[0][0].name for one in steps for other in steps
+    )
+    # The best is in half of all pairs, the second in a third of them without it, and so on.
+    assert firsts == {"a": 72, "b": 48, "c": 24}
+
+
+def test_by_cost_priorities_hold():
+    targets = [Way("slow", priority=1), Way("quick", priority=2)]
+    assert order(by_cost(targets, lambda way: 9 if way.name == "slow" else 0, (0.9, 0.9))) == [["slow"], ["quick"]]
+
+
+sessions = st.binary(min_size=1, max_size=20)
+
+
+def ranking(targets, session):
+    return [tier[0].name for tier in by_session(targets, session, lambda way: way.name)]
+
+
+@given(sessions, st.integers(2, 8), st.randoms())
+def test_a_session_has_its_order_whatever_the_order_of_the_targets(session, count, random):
+    targets = [Way(str(at)) for at in range(count)]
+    shuffled = targets[:]
+    random.shuffle(shuffled)
+    assert ranking(targets, session) == ranking(shuffled, session)
+
+
+@given(sessions, st.integers(2, 8), st.data())
+def test_a_target_that_leaves_moves_only_its_own_sessions(session, count, data):
+    targets = [Way(str(at)) for at in range(count)]
+    gone = data.draw(st.sampled_from(targets))
+    before = ranking(targets, session)
+    after = ranking([way for way in targets if way is not gone], session)
+    assert after == [name for name in before if name != gone.name]
+
+
+def test_sessions_are_shared_out_by_weight():
+    targets = [Way("a", 1), Way("b", 3)]
+    firsts = Counter(ranking(targets, b"session %d" % n)[0] for n in range(4000))
+    assert 0.72 < firsts["b"] / 4000 < 0.78
+    assert Counter(ranking([Way("zero", 0), Way("one", 1)], b"%d" % n)[0] for n in range(500))["one"] > 490
+
+
+def test_sessions_keep_to_priorities():
+    targets = [Way("a", 9, 2), Way("b", 1, 1), Way("c", 1, 1)]
+    for n in range(50):
+        assert ranking(targets, b"%d" % n)[2] == "a"

@@ -279,6 +279,24 @@ cdef class Fields:
             raise self.wrong(member, "a whole number, 0 or more")
         return value
 
+    def positive(self, tuple names not None):
+        """The first of these fields that is a whole number from 1 to 10**18 - 1; 0 when none is."""
+        cdef Member* member
+        cdef long long value
+        cdef Text at
+        for name in names:
+            member = self.find(exact(name))
+            if member == NULL or member.stop - member.start > 18:
+                continue
+            value = 0
+            at = member.start
+            while at < member.stop and c"0" <= at[0] <= c"9":
+                value = value * 10 + (at[0] - c"0")
+                at += 1
+            if at == member.stop and value:
+                return value
+        return 0
+
     def forbidden(self, frozenset names not None, tuple prefixes not None):
         """The first field whose name is one of ``names`` or begins with one of ``prefixes``; None when none does."""
         cdef Py_ssize_t first = self.count, at

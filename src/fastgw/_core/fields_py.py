@@ -26,6 +26,7 @@ SHOWN_MAX: Final = 64
 _BLANK: Final = " \t\n\r"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WHOLE = re.compile(rb"0|[1-9][0-9]{0,17}")
+_COUNT = re.compile(rb"[0-9]{1,18}")
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 
 
@@ -222,6 +223,15 @@ class Fields:
         if not _WHOLE.fullmatch(value):
             raise self._wrong(member, "a whole number, 0 or more")
         return int(value)
+
+    def positive(self, names: tuple[bytes, ...]) -> int:
+        """The first of these fields that is a whole number from 1 to 10**18 - 1; 0 when none is."""
+        for name in names:
+            member = self._index.get(name)
+            value = b"" if member is None else self._span(member)
+            if _COUNT.fullmatch(value) and int(value):
+                return int(value)
+        return 0
 
     def forbidden(self, names: frozenset[bytes], prefixes: tuple[bytes, ...]) -> bytes | None:
         """The first field whose name is one of ``names`` or begins with one of ``prefixes``; None when none does."""

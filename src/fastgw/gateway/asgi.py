@@ -86,6 +86,8 @@ class ASGIExchange:
         self.ended = True
         if self._pending is not None:
             self._pending.cancel()
+            # granian's future holds its callback, which holds this: a ring that no collector sees.
+            self._pending = None
 
     # Not coroutines of their own but granian's awaitables handed on: a stream awaits one for every event.
 
@@ -139,7 +141,7 @@ class Gateway:
     @property
     def ready(self) -> bool:
         """Whether new calls are taken."""
-        return not self.pipeline.draining
+        return not self.pipeline.refusing
 
     def apply(self, plan: Plan) -> None:
         """Serve new calls by this plan."""
@@ -151,8 +153,13 @@ class Gateway:
 
     def drain(self, deadline: float) -> None:
         """Refuse new calls; after `deadline` seconds end those still running, each with an error in its dialect."""
-        self.pipeline.draining = True
+        self.pipeline.refusing = "shutting_down"
         asyncio.get_running_loop().call_later(deadline, self.pipeline.watch.end_all, "shutting_down")
+
+    def shed(self, overloaded: bool) -> None:
+        """Refuse new calls while there is too much to do, unless they are refused for good."""
+        if self.pipeline.refusing != "shutting_down":
+            self.pipeline.refusing = "overloaded" if overloaded else ""
 
     async def close(self) -> None:
         """Let go of everything; running calls are ended."""

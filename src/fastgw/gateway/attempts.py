@@ -24,7 +24,7 @@ from fastgw.telemetry import record
 from fastgw.telemetry.record import Attempt
 from fastgw.upstream import retry_after
 from fastgw.upstream.choose import Tiers, next_of
-from fastgw.upstream.health import PROBES, WELL
+from fastgw.upstream.health import PROBES, WELL, Health
 from fastgw.upstream.reply import Reply
 from fastgw.upstream.route import Route, Way
 
@@ -78,7 +78,7 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
             reply = call.reply = await ask(call, dialect, body, way)
             broken = await opening.failure_in(call, reply) if call.stream and reply.status < 400 else None
             if reply.status < 400 and broken is None:
-                _answered(call, way, reply.status, started)
+                _answered(call, way, reply.status, started, ready)
                 return reply
             asked += 1
             if not await _to_next(call, way, reply, broken, started) or not _another(call, tiers, tried, asked, most):
@@ -91,9 +91,9 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
                 raise
         except GatewayError as error:
             # What this target has no word for another may have.
+            call.live.limiter.retreat(call)
             if error.kind != "unsupported_field" or not _more(tiers, tried):
                 raise
-            call.live.limiter.retreat(call)
             refused = error
         except CancelledError:
             _note(call, way, 0, call.cause or "cancelled", started)
@@ -101,7 +101,7 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
         finally:
             way.latency.busy -= 1
             if ready == PROBES:
-                way.health.give_back(int(monotonic() * 1000))
+                cast(Health, way.health).give_back(int(monotonic() * 1000))
     if refused is not None and refused.kind in OWN_LIMITS:
         call.refused_by = "target"
     raise refused or _none_left(call)
@@ -171,9 +171,10 @@ def _rests(call: Call, way: Way, now: float) -> GatewayError:
     )
 
 
-def _answered(call: Call, way: Way, status: int, started: float) -> None:
+def _answered(call: Call, way: Way, status: int, started: float, ready: int) -> None:
     now = _note(call, way, status, "", started)
-    if way.health is not None:
+    # Of a stream only its end tells that all is well; a probe need not wait for that.
+    if way.health is not None and (not call.stream or ready == PROBES):
         way.health.well(int(now * 1000))
     if call.model.timed:
         way.latency.add(now - started, now)

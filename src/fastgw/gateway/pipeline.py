@@ -60,7 +60,9 @@ class Pipeline:
         self.ledger = Ledger(lane, self.book, spool, log)
         self._loop = asyncio.get_running_loop()
         self.watch = Watch(self._loop)
-        self.draining = False
+        self.refusing = ""
+        """Why no new calls are taken: `shutting_down`, `overloaded`, or empty while they are."""
+        self.shed = 0
         self.live = Live(plan, client, table, self.book)
         self._prefix = os.urandom(6).hex()
         self._count = 0
@@ -87,7 +89,7 @@ class Pipeline:
         call_id = f"req_{self._prefix}{self._count:08x}"
         call = Call(call_id, now_ns * 1e-9, now_ns, self.live, exchange)
         match = routes.PROXIED.get(exchange.path)
-        if match is None or exchange.method != "POST" or self.draining:
+        if match is None or exchange.method != "POST" or self.refusing:
             return self._elsewhere(call, match)
         return self._proxied(call, match)
 
@@ -261,7 +263,7 @@ class Pipeline:
         if exchange.path in (routes.LIVE, routes.READY):
             await self._health(exchange)
             return
-        if match is None and not self.draining:
+        if match is None and not self.refusing:
             match = routes.named(exchange.path) if exchange.method == "POST" else None
             match = match or routes.kept(exchange.path)
             if match is not None:
@@ -283,7 +285,10 @@ class Pipeline:
 
     def _answer(self, call: Call, match: Match | None) -> tuple[int, bytes]:
         exchange = call.exchange
-        if self.draining:
+        if self.refusing == "overloaded":
+            self.shed += 1
+            raise GatewayError("overloaded", "Too much is going on here; send the request again.", retry_after=1)
+        if self.refusing:
             raise relay.interrupted("shutting_down")
         scan = self._scan(call)
         named = routes.model_in(exchange.path) if exchange.method == "GET" else None
@@ -319,13 +324,13 @@ class Pipeline:
         return found
 
     async def _health(self, exchange: Exchange) -> None:
-        ready = not self.draining
+        state = {"": b"ready", "overloaded": b"overloaded"}.get(self.refusing, b"draining")
         if exchange.path == routes.LIVE:
             await exchange.respond(200, [JSON, SERVER], b'{"status":"live"}')
             return
         demo = b',"demo":true' if self.live.options.demo else b""
-        body = b'{"status":"%b","revision":%d%b}' % (b"ready" if ready else b"draining", self.live.revision, demo)
-        await exchange.respond(200 if ready else 503, [JSON, SERVER], body)
+        body = b'{"status":"%b","revision":%d%b}' % (state, self.live.revision, demo)
+        await exchange.respond(503 if self.refusing else 200, [JSON, SERVER], body)
 
 
 def _boundary(call: Call, match: Match, scan: headers.Scan) -> bytes | None:

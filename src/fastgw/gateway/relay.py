@@ -99,6 +99,7 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
     finally:
         if exchange.started:
             account(call, dialect, tap.usage, _made(call, tap.events))
+    _tell_health(call, well=tap.complete and not tap.failed)
     # How the connection ended no longer matters once the stream's own end, or an error of its own, has passed.
     if not tap.complete and not tap.failed:
         if not exchange.started:
@@ -110,6 +111,13 @@ async def stream(call: Call, dialect: Dialect, reply: Reply, tap: Tap, heartbeat
         call.error = "upstream_error_event"
     if call.form is not None and exchange.started:
         await exchange.send(call.form.end())
+
+
+def _tell_health(call: Call, *, well: bool) -> None:
+    """What the end of a stream says of its target, for its breaker."""
+    health = call.target.health
+    if health is not None:
+        (health.well if well else health.failed)(int(monotonic() * 1000))
 
 
 def _made(call: Call, events: int) -> int:
@@ -135,6 +143,7 @@ async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat:
             await arrival()
             data = take()
         if data is None:
+            call.poke_at = 0.0
             await send(PING if form is None else form.ping)
             call.poke_at = monotonic() + heartbeat
             continue
@@ -145,6 +154,7 @@ async def _pass(call: Call, reply: Reply, tap: Tap, headers: Headers, heartbeat:
             if not exchange.started:
                 call.first_byte_at = monotonic()
                 await exchange.start_stream(reply.status, headers)
+            call.poke_at = 0.0  # until it is taken: the watch sees who takes nothing
             await send(out)
             call.bytes_out += len(out)
             call.poke_at = monotonic() + heartbeat

@@ -22,6 +22,7 @@ class Watch:
         self._fresh: dict[Call, None] = {}
         self._watched: dict[Call, None] = {}
         self._uploading: dict[Call, None] = {}
+        self._sending: dict[Call, tuple[int, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
 
@@ -47,6 +48,7 @@ class Watch:
             del self._fresh[call]
             return
         self._watched.pop(call, None)
+        self._sending.pop(call, None)
         self._uploading.pop(call, None)
         call.exchange.unwatch()
 
@@ -92,9 +94,21 @@ class Watch:
                 call.abandon("request_timeout")
 
     def _keep_alive(self, now: float) -> None:
-        for call in self._watched:
-            if call.poke_at and now >= call.poke_at and call.reply is not None:
+        for call in list(self._watched):
+            if not call.poke_at:
+                self._look_at_sending(call, now)
+            elif now >= call.poke_at and call.reply is not None:
                 call.reply.poke()
+
+    def _look_at_sending(self, call: Call, now: float) -> None:
+        """A client that takes nothing of its answer for too long has left, whatever its connection says."""
+        if not call.exchange.started:
+            return
+        sent, since = self._sending.get(call, (-1, now))
+        if sent != call.bytes_out:
+            self._sending[call] = call.bytes_out, now
+        elif now - since >= call.live.options.send_timeout:
+            call.abandon("client_closed")
 
 
 def body_deadline(options: Options, now: float, length: int) -> float:

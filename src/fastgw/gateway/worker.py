@@ -19,7 +19,9 @@ import uvloop
 from fastgw import child
 from fastgw.child import Channel, Job
 from fastgw.gateway.asgi import Gateway
-from fastgw.granian_host import Host
+from fastgw.gateway.cors import CrossOrigin
+from fastgw.gateway.overload import Gauge, machine_memory, own_memory
+from fastgw.granian_host import Application, Host, HostError
 from fastgw.plan import file as plan_file
 from fastgw.plan.plan import Plan
 from fastgw.state.spool import Writer, spool_dir
@@ -51,7 +53,8 @@ class Worker:
         self._gateway = Gateway(
             plan, table=self._table, lane=self._lane, spool_writer=self._writer, client=self._client, log=log
         )
-        self._host = Host(self._gateway, job.listeners, loop)
+        self._host = Host(self._application(plan), job.listeners, loop, front=plan.edge.front)
+        self._gauge = Gauge(machine_memory() // job.workers)
         self._counts = Counts(plan)
         self._drain_s: float | None = None
         self._leave_s = 0.0
@@ -64,7 +67,11 @@ class Worker:
         self._gateway.start()
         self._host.start()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        work = [asyncio.create_task(self._obey()), asyncio.create_task(self._keep_house())]
+        work = [
+            asyncio.create_task(self._obey()),
+            asyncio.create_task(self._keep_house()),
+            asyncio.create_task(self._live()),
+        ]
         self._tell("ready", pid=os.getpid(), lane=self._lane.index, revision=self._plan.revision)
         gc.collect()
         gc.freeze()
@@ -102,7 +109,9 @@ class Worker:
         """Read a plan off the loop, then swap; one that cannot be served by leaves the old one in force."""
         try:
             plan = await asyncio.to_thread(plan_file.read, path)
+            self._host.renew(plan.edge.front)
             self._gateway.apply(plan)
+            self._host.use(self._application(plan))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, serving goes on
             self._log.error("plan_refused", revision=revision, error=error)
             self._tell("plan", revision=revision, ok=False, error=f"{type(error).__name__}: {error}")
@@ -119,15 +128,37 @@ class Worker:
         options = plan.options
         self._writer.cap_bytes = options.spool_cap if options.refuse_unrecorded else None
 
+    def _application(self, plan: Plan) -> Application:
+        """What serves: the gateway itself, unless something stands before it."""
+        return CrossOrigin(self._gateway, plan.edge.cors) if plan.edge.cors is not None else self._gateway
+
+    async def _live(self) -> None:
+        """Show signs of life, and see whether there is too much to do. It waits for nothing but the time."""
+        loop, tick = asyncio.get_running_loop(), 0
+        while True:
+            if tick % TICKS_A_BEAT == 0:
+                self._beat()
+            tick += 1
+            due = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self._weigh(loop.time() - due)
+
+    def _weigh(self, lag: float) -> None:
+        before = self._gauge.reason
+        reason = self._gauge.look(self._plan.edge.overload, lag, own_memory())
+        self._gateway.shed(bool(reason))
+        if reason != before:
+            event = "overloaded" if reason else "overload_over"
+            self._log.warning(event, reason=reason or before, lag_s=round(lag, 3), memory=own_memory())
+
     async def _keep_house(self) -> None:
-        """What must not happen on the request path: ready the next spool segment, sync, count, show signs of life."""
+        """What must not happen on the request path: ready the next spool segment, sync."""
         tick = 0
         while True:
             # First of all, since a slow disk holds up the rest: without a next segment records are shed.
             if len(self._writer.live) < 2:
                 await asyncio.to_thread(self._writer.prepare)
             if tick % TICKS_A_BEAT == 0:
-                self._beat()
                 await asyncio.to_thread(self._writer.sync)
             tick += 1
             await asyncio.sleep(TICK_S)
@@ -142,6 +173,8 @@ class Worker:
             idle=sum(pool.idle for pool in pools),
             busy=sum(pool.busy for pool in pools),
             problem=self._writer.problem,
+            overloaded=self._gauge.reason,
+            shed=self._gateway.pipeline.shed,
         )
 
     async def _drain(self) -> None:
@@ -191,6 +224,9 @@ class Counts:
         """Add what has come since the last time."""
         self._log_lines.publish(lane, log.dropped)
         self._credentials.publish(lane, client.vault.failures)
+        for place, count in client.counts.items():
+            lane.add(place, count)
+        client.counts.clear()
         places = self._places
         at = (
             places.connections_opened,
@@ -221,8 +257,13 @@ async def _serve(job: Job, control: socket.socket) -> int:
         log.error("worker_start_failed", worker=job.index, error=error)
         log.close()
         return 1
-    await worker.run()
-    log.close()
+    try:
+        await worker.run()
+    except HostError as error:
+        log.error("worker_start_failed", worker=job.index, error=error)
+        return 1
+    finally:
+        log.close()
     return 0
 
 

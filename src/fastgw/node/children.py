@@ -131,12 +131,15 @@ class Place:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._pause(process))
 
-    async def stop(self, seconds: float) -> None:
-        """End what is here: a running process gets `seconds` to finish, a starting one three at most."""
+    async def stop(self, seconds: float, leave: float = 0.0) -> None:
+        """End what is here: a running process gets `seconds` to finish, a starting one three at most.
+
+        For `leave` seconds of them it goes on for those who are connected, since others listen on its sockets.
+        """
         self._stopping.set()
         living = self.processes
         for process in living:
-            self._ask_to_end(process, seconds)
+            self._ask_to_end(process, seconds, leave)
         if living:
             await asyncio.gather(*(self._end(process, seconds) for process in living))
         for task in tuple(self._tasks):
@@ -226,10 +229,10 @@ class Place:
         pause, self._backoff = self._backoff, min(self._backoff * 2, BACKOFF_LIMIT_S)
         return pause
 
-    def _ask_to_end(self, process: Process, seconds: float) -> None:
+    def _ask_to_end(self, process: Process, seconds: float, leave: float) -> None:
         if process.state == "starting":
             process.kill(signal.SIGTERM)
-        process.channel.send({"cmd": "drain", "seconds": seconds})
+        process.channel.send({"cmd": "drain", "seconds": seconds} | ({"leave": leave} if leave else {}))
 
     async def _end(self, process: Process, seconds: float) -> None:
         limit = START_KILL_S if process.state == "starting" else seconds + KILL_AFTER_S

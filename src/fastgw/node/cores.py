@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+from fastgw.node.errors import NOTHING_TO_SERVE, StartError
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -28,3 +30,15 @@ def _quota(cgroup: Path) -> float | None:
     except (ValueError, IndexError):  # "max 100000": no quota
         return None
     return quota / period if quota > 0 and period > 0 else None
+
+
+def worker_count(wanted: int, lanes: int) -> int:
+    """As many as wanted, 0 for one a core; a lane of the table each, and some to spare for those that finish beside.
+
+    Raises:
+        StartError: (2) that many cannot be had.
+    """
+    most = lanes // 2
+    if not 0 <= wanted <= most:
+        raise StartError(NOTHING_TO_SERVE, f"--workers must be 1 to {most}, or 0 for one a core")
+    return wanted or min(available_cores(), most)

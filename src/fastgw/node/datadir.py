@@ -5,7 +5,10 @@ import os
 import stat
 from pathlib import Path
 
+from fastgw._core import table
 from fastgw.node.errors import DATA_DIR, StartError
+from fastgw.state.secrets import SecretFileError, ensure_admin_key, ensure_pepper
+from fastgw.state.table import open_table
 
 LOCK = "lock"
 
@@ -32,11 +35,52 @@ class DataDir:
         except OSError as error:
             raise StartError(DATA_DIR, f"data directory {place}: {error.strerror or error}") from error
 
+    @classmethod
+    def adopt(cls, path: str | Path, lock_fd: int) -> "DataDir":
+        """The directory of a node that runs, by a copy of its lock; the lock is held until both have let go.
+
+        Raises:
+            StartError: (4) the lock is not this directory's, or the directory is not ours or open to others.
+        """
+        place = Path(os.path.abspath(path))
+        try:
+            _check(place)
+            if not os.path.samestat(os.fstat(lock_fd), os.lstat(place / LOCK)):
+                raise StartError(DATA_DIR, f"data directory {place}: the node that runs holds another one")
+        except OSError as error:
+            raise StartError(DATA_DIR, f"data directory {place}: {error.strerror or error}") from error
+        return cls(place, lock_fd)
+
+    @property
+    def lock_fd(self) -> int:
+        """The descriptor that holds the lock; -1 after `release`."""
+        return self._lock_fd
+
+    def sign(self) -> None:
+        """Write down, for people to read, that this process is the holder now."""
+        _sign(self._lock_fd)
+
     def release(self) -> None:
         """Let another instance have it; idempotent."""
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def open_state(place: Path) -> table.Table:
+    """What every node needs there, made when it is missing; and its shared table.
+
+    Raises:
+        StartError: (4) it cannot be made or read.
+    """
+    try:
+        ensure_pepper(place)
+        ensure_admin_key(place)
+        return open_table(place, create=True)
+    except (SecretFileError, table.TableError) as error:
+        raise StartError(DATA_DIR, str(error)) from error
+    except OSError as error:
+        raise StartError(DATA_DIR, f"data directory {place}: {error.strerror or error}") from error
 
 
 def _check(place: Path) -> None:
@@ -62,6 +106,10 @@ def _lock(place: Path) -> int:
         os.close(fd)
         problem = f"in use by another fastgw (pid {holder}); stop it, or use another --data-dir"
         raise StartError(DATA_DIR, f"data directory {place}: {problem}") from None
+    _sign(fd)
+    return fd
+
+
+def _sign(fd: int) -> None:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd

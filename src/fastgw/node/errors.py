@@ -4,6 +4,7 @@ INVALID_CONFIG = 1
 NOTHING_TO_SERVE = 2
 PORT_TAKEN = 3
 DATA_DIR = 4
+TAKE_OVER = 5
 
 
 class StartError(Exception):

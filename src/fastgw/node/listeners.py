@@ -23,8 +23,10 @@ _TRIES = 8
 Address = tuple[int, tuple[Any, ...]]
 
 
-def bind_tcp(hosts: Iterable[str], port: int) -> list[socket.socket]:
+def bind_tcp(hosts: Iterable[str], port: int, given: list[socket.socket] | None = None) -> list[socket.socket]:
     """A listening socket for each address the hosts stand for (`localhost` may be IPv4 and IPv6), all on one port.
+
+    Those of ``given`` that listen there already are taken out of it and used; port 0 is then any of theirs.
 
     Raises:
         StartError: (3) the port is taken or forbidden, (2) a host is no address of this machine.
@@ -35,7 +37,7 @@ def bind_tcp(hosts: Iterable[str], port: int) -> list[socket.socket]:
         sockets: dict[Address, socket.socket] = {}
         try:
             for host in hosts:
-                _bind_host(host, port, sockets)
+                _bind_host(host, port, sockets, given if given is not None else [])
         except StartError as error:
             close_all(sockets.values())
             if error.code != PORT_TAKEN or not tries:
@@ -44,12 +46,16 @@ def bind_tcp(hosts: Iterable[str], port: int) -> list[socket.socket]:
         return list(sockets.values())
 
 
-def bind_unix(path: str) -> socket.socket:
+def bind_unix(path: str, given: list[socket.socket] | None = None) -> socket.socket:
     """A listening unix socket at `path`; one left behind by a process that is gone is replaced.
+
+    One of ``given`` that listens there already is taken out of it and used.
 
     Raises:
         StartError: (3) something listens there or it is no socket, (2) the path cannot be used.
     """
+    if given is not None and (found := _take(given, socket.AF_UNIX, path)):
+        return found
     end = socket.socket(socket.AF_UNIX)
     try:
         _clear_stale(path)
@@ -67,12 +73,13 @@ def bind_unix(path: str) -> socket.socket:
     return end
 
 
-def describe(end: socket.socket) -> str:
-    """Where a listening socket can be reached: `http://127.0.0.1:4000`, `http://[::1]:4000`, `unix:/run/x.sock`."""
+def describe(end: socket.socket, *, tls: bool = False) -> str:
+    """Where a listening socket can be reached: `http://127.0.0.1:4000`, `https://[::1]:4000`, `unix:/run/x.sock`."""
     name = end.getsockname()
     if end.family == socket.AF_UNIX:
         return f"unix:{name}"
-    return f"http://[{name[0]}]:{name[1]}" if end.family == socket.AF_INET6 else f"http://{name[0]}:{name[1]}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{name[0]}]:{name[1]}" if end.family == socket.AF_INET6 else f"{scheme}://{name[0]}:{name[1]}"
 
 
 def beyond_loopback(hosts: Iterable[str]) -> list[str]:
@@ -80,12 +87,12 @@ def beyond_loopback(hosts: Iterable[str]) -> list[str]:
     return [host for host in hosts if not _is_loopback(host)]
 
 
-def close_all(sockets: Iterable[socket.socket]) -> None:
-    """Close our copies, and take the name of a unix socket away."""
+def close_all(sockets: Iterable[socket.socket], *, unlink: bool = True) -> None:
+    """Close our copies, and take the name of a unix socket away unless others go on there."""
     for end in sockets:
         name = end.getsockname() if end.fileno() >= 0 and end.family == socket.AF_UNIX else None
         end.close()
-        if name:
+        if name and unlink:
             with suppress(OSError):
                 os.unlink(name)
 
@@ -102,7 +109,7 @@ def owner_of(port: int) -> str:
     return ""
 
 
-def _bind_host(host: str, port: int, sockets: dict[Address, socket.socket]) -> None:
+def _bind_host(host: str, port: int, sockets: dict[Address, socket.socket], given: list[socket.socket]) -> None:
     """Add the sockets of one host to `sockets`, those of an address it has already excepted."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -113,8 +120,9 @@ def _bind_host(host: str, port: int, sockets: dict[Address, socket.socket]) -> N
     for family, _, _, _, address in found:
         if (family, address) not in sockets:
             number = next(iter(sockets.values())).getsockname()[1] if port == 0 and sockets else port
+            wanted = (address[0], number, *address[2:])
             try:
-                sockets[family, address] = _listen_tcp(family, (address[0], number, *address[2:]))
+                sockets[family, address] = _take(given, family, wanted) or _listen_tcp(family, wanted)
             except OSError as error:
                 # A name may have an IPv6 address where the machine has no IPv6: its other address will do.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -124,6 +132,15 @@ def _bind_host(host: str, port: int, sockets: dict[Address, socket.socket]) -> N
         bound += 1
     if absent is not None and not bound:
         raise _refused(host, port, absent) from absent
+
+
+def _take(given: list[socket.socket], family: int, wanted: Any) -> socket.socket | None:
+    """The one that listens at this address, and is not to be taken again."""
+    for place, end in enumerate(given):
+        name = end.getsockname()
+        if end.family == family and (name == wanted or (name[0] == wanted[0] and wanted[1] == 0)):
+            return given.pop(place)
+    return None
 
 
 def _listen_tcp(family: int, address: tuple[Any, ...]) -> socket.socket:

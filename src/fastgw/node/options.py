@@ -8,7 +8,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
 
     `workers` 0: one a core the cgroup allows. `drain`: seconds running calls get at the end. `demo` wires the built-in
     mock; `auto` does so when neither a config file nor the environment gives anything to serve. `unix` is the path of
-    a further listener.
+    a further listener. `take_over`: a node that runs on the same data directory hands over to this one.
     """
 
     config: str | None = None
@@ -22,3 +22,4 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     drain: float = 30.0
     demo: bool = False
     auto: bool = False
+    take_over: bool = False

@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 
 from fastgw._core import table as shared
+from fastgw.node.errors import DATA_DIR, INVALID_CONFIG, NOTHING_TO_SERVE, StartError
 from fastgw.plan import file as plan_file
 from fastgw.plan.compile import ConfigErrors, Sources, build
 from fastgw.plan.plan import Plan
+from fastgw.state.secrets import SecretFileError
 from fastgw.telemetry.metrics import RegistryError, SeriesRegistry
 
 SERIES = "series.json"
@@ -49,6 +51,10 @@ class Publisher:
         """The places of all metric series, as the plan in force has them."""
         return self.registry.series if self.plan is None else self.plan.series
 
+    def forget(self) -> None:
+        """Somebody else may have published meanwhile: what is in the files counts, not what is known here."""
+        self._registry = None
+
     def recall(self) -> None:
         """Learn from the files of an earlier run which revision was the last, and what it said."""
         self._plans.mkdir(mode=0o700, exist_ok=True)
@@ -59,6 +65,32 @@ class Publisher:
             except plan_file.PlanFileError:  # of another version, or damaged: its number is used up all the same
                 continue
             return
+
+    def begin(self, *, last_good: bool) -> list[str] | None:
+        """Publish for the first time.
+
+        A node that ran and is started again with a config that is wrong serves as it did, with ``last_good``: what is
+        wrong is then returned.
+
+        Raises:
+            StartError: (1) the config is wrong, (2) there is nothing to serve, (4) the data directory cannot be used.
+        """
+        try:
+            self.recall()
+            self.publish()
+        except ConfigErrors as errors:
+            nothing = any(line.startswith("(nothing to serve)") for line in errors.errors)
+            if last_good and self.plan is not None and not nothing:
+                return errors.errors
+            raise StartError(NOTHING_TO_SERVE if nothing else INVALID_CONFIG, *errors.errors) from errors
+        except (SecretFileError, shared.TableError) as error:
+            raise StartError(DATA_DIR, str(error)) from error
+        except OSError as error:
+            where = self._plans.parent
+            raise StartError(DATA_DIR, f"data directory {where}: {error.strerror or error}") from error
+        if self.plan is not None and not self.plan.models and not self.plan.wildcards:
+            raise StartError(NOTHING_TO_SERVE, "(nothing to serve): the config names no models")
+        return None
 
     def publish(self) -> bool:
         """Compile, and write a new revision unless it would say what the last one says; True when it is new.

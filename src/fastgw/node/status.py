@@ -33,7 +33,10 @@ class Recorder(msgspec.Struct):
 
 
 class Worker(msgspec.Struct):
-    """One worker's place. `live`: calls in flight; `idle`, `busy`: its upstream connections."""
+    """One worker's place. `live`: calls in flight; `idle`, `busy`: its upstream connections.
+
+    `overloaded`: why it takes no new calls (`memory`, `lag`), else empty; `shed`: calls it ever refused for that.
+    """
 
     index: int
     pid: int | None
@@ -46,10 +49,12 @@ class Worker(msgspec.Struct):
     live: int = 0
     idle: int = 0
     busy: int = 0
+    overloaded: str = ""
+    shed: int = 0
 
 
 class Status(msgspec.Struct):
-    """The whole. Times are UTC seconds since the epoch."""
+    """The whole. Times are UTC seconds since the epoch; `tls_expires` is None without TLS."""
 
     pid: int
     version: str
@@ -67,6 +72,7 @@ class Status(msgspec.Struct):
     recorder: Recorder
     series: str
     data_dir: str
+    tls_expires: int | None = None
 
 
 class Reporter:

@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,29 +14,30 @@ from fastgw import __version__
 from fastgw._core import table as shared
 from fastgw.child import Job, Listener, raise_descriptor_limit
 from fastgw.node.children import Place, Process, Role
-from fastgw.node.cores import available_cores
-from fastgw.node.datadir import DataDir
-from fastgw.node.errors import DATA_DIR, INVALID_CONFIG, NOTHING_TO_SERVE, StartError
+from fastgw.node.cores import worker_count
+from fastgw.node.datadir import DataDir, open_state
+from fastgw.node.errors import NOTHING_TO_SERVE, TAKE_OVER, StartError
 from fastgw.node.greeting import greeting
 from fastgw.node.housekeeping import Housekeeper
 from fastgw.node.listeners import beyond_loopback, bind_tcp, bind_unix, close_all, describe
 from fastgw.node.options import ServeOptions
 from fastgw.node.publish import Publisher
 from fastgw.node.reaper import Reaper
-from fastgw.node.status import LOOK_S, Recorder, Reporter, Spool, Status, Worker
+from fastgw.node.report import listening, problems_of, ready_in, recorder_of, tls_expires, worker_of
+from fastgw.node.status import LOOK_S, Reporter, Spool, Status
+from fastgw.node.upgrade import LEAVE_S, Gate, Legacy
 from fastgw.node.watch import Watcher
+from fastgw.node.watchdog import Watchdog
 from fastgw.plan.compile import ConfigErrors, Sources, watched
 from fastgw.plan.sources import providers_in
-from fastgw.state.secrets import DEMO_KEY, SecretFileError, ensure_admin_key, ensure_pepper
+from fastgw.state.secrets import DEMO_KEY
 from fastgw.state.spool import spool_dir, usage
-from fastgw.state.table import open_table
 from fastgw.telemetry.log import LEVELS, Log
 from fastgw.telemetry.metrics import ProcessHandles
 
 JANITOR_S = 2.0
 REAP_S = 1.0
 RECORDER_S = 10.0
-BEHIND_S = 3.0
 MODULES = {
     "worker": "fastgw.gateway.worker",
     "console": "fastgw.console",
@@ -75,6 +75,12 @@ class Node:
         self._mock_sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._data: DataDir | None = None
+        self.publishing = asyncio.Lock()
+        self._upkeep = asyncio.Lock()
+        self._legacy: Legacy | None = None
+        self._gate: Gate | None = None
+        self._in_charge = False
+        self._settled = asyncio.Event()
 
     def terminate(self) -> None:
         """End in good order; called again: at once."""
@@ -83,6 +89,7 @@ class Node:
             for place in self._places:
                 place.kill()
         self._ending.set()
+        self._settled.set()
 
     def reload(self) -> None:
         """Read the config again and publish what is new."""
@@ -98,22 +105,20 @@ class Node:
             if await self._start():
                 await self._ending.wait()
                 self.log.info("draining", seconds=self.options.drain)
-                self._reporter.report(self.status())
+                self._tell_status()
         finally:
             await self._stop()
 
     async def _start(self) -> bool:
         """Everything that can fail, in the order in which it is best told; False when told to end meanwhile."""
         options = self.options
-        self._data = DataDir.hold(options.data_dir)
+        legacy = self._legacy = await asyncio.to_thread(Legacy.ask, options.data_dir) if options.take_over else None
+        self._data = DataDir.adopt(options.data_dir, legacy.lock) if legacy else DataDir.hold(options.data_dir)
         self._data_dir = self._data.path
         self._choose_demo()
-        self._open_state()
-        count = self._worker_count()
-        self._sockets = bind_tcp(options.hosts, options.port)
-        if options.unix:
-            self._sockets.append(bind_unix(options.unix))
-        self._console_sockets = bind_tcp((options.console_host,), options.console_port)
+        self._table = open_state(self._data_dir)
+        count = worker_count(options.workers, self._table.lanes)
+        self._bind()
         if self._demo:
             self._mock_sockets = bind_tcp(("127.0.0.1",), 0)
         sources = self._sources()
@@ -125,19 +130,84 @@ class Node:
             return False
         self._lane = self._table.claim_lane(time.monotonic_ns())
         self._reaper = Reaper(self._table, self._lane, self._data_dir, self._publisher.series, self.log)
-        await asyncio.to_thread(self._reaper.reap)
         self._reporter = Reporter(self._data_dir)
+        self._watchdog = Watchdog(self._table, self.log)
         raise_descriptor_limit()
+        self._gate = Gate(self._data_dir, self, self.log)
+        if legacy is None:
+            await self._take_charge()
         self._start_children(count)
+        if legacy is not None and not await self._take_over(legacy):
+            return False
+        self._start_recorder()
         for work in (
             self._watcher.run(),
             self._reload_on_change(sources),
             self._keep_house(),
             self._reap_dead(),
             self._report(),
+            self._gate.run(),
         ):
             self._task(work)
         return True
+
+    def _bind(self) -> None:
+        options, legacy = self.options, self._legacy
+        data, console = (legacy.data, legacy.console) if legacy else ([], [])
+        self._sockets = bind_tcp(options.hosts, options.port, data)
+        if options.unix:
+            self._sockets.append(bind_unix(options.unix, data))
+        self._console_sockets = bind_tcp((options.console_host,), options.console_port, console)
+
+    async def _take_charge(self) -> None:
+        """From here on this node, and no other, looks after what is in the data directory."""
+        assert self._data is not None
+        assert self._gate is not None
+        self._in_charge = True
+        self._data.sign()
+        self._gate.open()
+        await asyncio.to_thread(self._reaper.reap)
+
+    async def _take_over(self, legacy: Legacy) -> bool:
+        """Let the node that runs go when all is ready here; False when told to end meanwhile."""
+        await self._settled.wait()
+        if self._ending.is_set():
+            return False
+        if any(place.restarts for place in self._places):
+            raise StartError(TAKE_OVER, "take-over: a process of this node did not start; the one that runs goes on")
+        problem = await legacy.claim(self._ending)
+        self.log.info("took_over", pid=legacy.pid, version=legacy.version, problem=problem)
+        await self._take_charge()
+        close_all([*legacy.data, *legacy.console])
+        legacy.close()
+        self._note_ready()
+        return True
+
+    # what an heir of this node asks of it, beside `publishing`
+
+    def refusal(self) -> str | None:
+        """Why nobody can take over now."""
+        if self._ending.is_set():
+            return "it is ending"
+        return None if self.ready else "it is only starting"
+
+    def forget(self) -> None:
+        """An heir may have published something, and is gone. Blocks."""
+        self._publisher.forget()
+
+    def belongings(self) -> tuple[int, Sequence[socket.socket], Sequence[socket.socket]]:
+        """The descriptor of the lock, the sockets for callers and the console's."""
+        return self._data.lock_fd if self._data else -1, self._sockets, self._console_sockets
+
+    async def give_up(self) -> None:
+        """Leave all but the running calls to an heir, and begin to end."""
+        await self._upkeep.acquire()  # and never release it
+        self._in_charge = False
+        ours = [place for place in self._places if place.role.name in ("recorder", "console")]
+        await asyncio.gather(*(place.stop(RECORDER_S) for place in ours))
+        if self._data is not None:
+            self._data.release()
+        self._ending.set()
 
     def _choose_demo(self) -> None:
         options = self.options
@@ -147,23 +217,6 @@ class Node:
         if self._demo and exposed:
             problem = f"the demo is for this machine only: it does not listen on {', '.join(exposed)}"
             raise StartError(NOTHING_TO_SERVE, problem)
-
-    def _open_state(self) -> None:
-        try:
-            ensure_pepper(self._data_dir)
-            ensure_admin_key(self._data_dir)
-            self._table = open_table(self._data_dir, create=True)
-        except (SecretFileError, shared.TableError) as error:
-            raise StartError(DATA_DIR, str(error)) from error
-        except OSError as error:
-            raise StartError(DATA_DIR, f"data directory {self._data_dir}: {error.strerror or error}") from error
-
-    def _worker_count(self) -> int:
-        """As many as told; a lane of the table each, and some lanes to spare for those that finish beside another."""
-        most = self._table.lanes // 2
-        if not 0 <= self.options.workers <= most:
-            raise StartError(NOTHING_TO_SERVE, f"--workers must be 1 to {most}, or 0 for one a core")
-        return self.options.workers or min(available_cores(), most)
 
     def _sources(self) -> Sources:
         url = ""
@@ -175,28 +228,11 @@ class Node:
         )
 
     async def _first_plan(self) -> None:
-        try:
-            await asyncio.to_thread(self._publisher.recall)
-            await asyncio.to_thread(self._publisher.publish)
-        except ConfigErrors as errors:
-            nothing = any(line.startswith("(nothing to serve)") for line in errors.errors)
-            if self._publisher.plan is not None and not nothing and not self._demo:
-                self._serve_last_good(errors.errors)
-                return
-            raise StartError(NOTHING_TO_SERVE if nothing else INVALID_CONFIG, *errors.errors) from errors
-        except (SecretFileError, shared.TableError) as error:
-            raise StartError(DATA_DIR, str(error)) from error
-        except OSError as error:
-            raise StartError(DATA_DIR, f"data directory {self._data_dir}: {error.strerror or error}") from error
-        plan = self._publisher.plan
-        if plan is not None and not plan.models and not plan.wildcards:
-            raise StartError(NOTHING_TO_SERVE, "(nothing to serve): the config names no models")
-
-    def _serve_last_good(self, errors: list[str]) -> None:
-        """A node that ran is started again with a config that is wrong: it serves as it did, and says so."""
-        self._config_error = errors
-        revision = self._publisher.revision
-        self.log.error("config_refused", revision_in_force=revision, errors=errors[:20], serving="the last good plan")
+        last_good = not self._demo and self._legacy is None
+        self._config_error = await asyncio.to_thread(self._publisher.begin, last_good=last_good)
+        if self._config_error:
+            revision, errors = self._publisher.revision, self._config_error[:20]
+            self.log.error("config_refused", revision_in_force=revision, errors=errors, serving="the last good plan")
 
     def _start_children(self, count: int) -> None:
         if self._demo:
@@ -204,6 +240,8 @@ class Node:
         worker = Role("worker", self._modules["worker"], self._job(self._sockets))
         self._workers = [self._add(worker, index) for index in range(count)]
         self._add(Role("console", self._modules["console"], self._job(self._console_sockets)), 0)
+
+    def _start_recorder(self) -> None:
         self._recorder = self._add(Role("recorder", self._modules["recorder"], self._job([])), 0)
 
     def _job(self, sockets: list[socket.socket]) -> Any:
@@ -221,6 +259,7 @@ class Node:
                 index=index,
                 drain=self.options.drain,
                 hosts=(self.options.console_host,),
+                workers=max(1, len(self._workers)),
             )
 
         return job
@@ -245,6 +284,8 @@ class Node:
                 self._note_ready()
             if place is self._recorder:
                 self._tell_recorder()
+            if all(one.current and one.current.state == "ready" for one in self._places):
+                self._settled.set()
         elif event == "plan":
             self._note_plan(place, process, message)
         elif event == "beat":
@@ -254,12 +295,12 @@ class Node:
         elif event == "log_level" and place.role.name == "console":
             self._set_log_level(str(message.get("level")))
         if event != "beat":
-            self._reporter.report(self.status())
+            self._tell_status()
 
     def _note_ready(self) -> None:
-        if not self.ready and not self._ending.is_set():
+        if not self.ready and self._in_charge and not self._ending.is_set():
             self.ready = True
-            listeners = [describe(end) for end in self._sockets]
+            listeners = listening(self._sockets, self._publisher.plan)
             console = [describe(end) for end in self._console_sockets]
             started = round(time.time() - self._started, 3)
             self.log.info(
@@ -297,6 +338,7 @@ class Node:
             place.send({"cmd": "log_level", "level": level})
 
     def _restarted(self, place: Place) -> None:
+        self._settled.set()
         if place in self._workers:
             self._lane.add(self._counters().worker_restarts, 1)
 
@@ -307,8 +349,11 @@ class Node:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._reload(sources)
-            self._reporter.report(self.status())
+            async with self.publishing:
+                if not self._in_charge:
+                    return  # an heir reads it
+                await self._reload(sources)
+            self._tell_status()
             self._watcher.follow(await asyncio.to_thread(watched, sources))
 
     async def _reload(self, sources: Sources) -> None:
@@ -344,7 +389,8 @@ class Node:
             try:
                 if plan is not None:
                     cap, refuse = plan.options.spool_cap, plan.options.refuse_unrecorded
-                    cleaned = await asyncio.to_thread(keeper.clean, cap, refuse=refuse)
+                    async with self._upkeep:
+                        cleaned = await asyncio.to_thread(keeper.clean, cap, refuse=refuse)
                     self._note_dropped(cleaned.records)
                 found = await asyncio.to_thread(usage, directory)
                 self._spool.bytes, self._spool.segments = found.bytes, found.segments
@@ -359,7 +405,8 @@ class Node:
         while True:
             await asyncio.sleep(REAP_S)
             try:
-                await asyncio.to_thread(self._reaper.reap)
+                async with self._upkeep:
+                    await asyncio.to_thread(self._reaper.reap)
             except (shared.TableError, OSError) as error:
                 self.log.error("reaping_failed", error=error)
 
@@ -372,52 +419,56 @@ class Node:
     async def _report(self) -> None:
         while True:
             self._lane.beat(time.monotonic_ns())
+            self._watchdog.look(self._workers, self._publisher.plan)
             before = self._reporter.problem
-            self._reporter.report(self.status())
+            self._tell_status()
             if self._reporter.problem not in (None, before):
                 self.log.error("status_not_written", error=self._reporter.problem)
             await asyncio.sleep(LOOK_S)
 
+    def _tell_status(self) -> None:
+        if self._in_charge:
+            self._reporter.report(self.status())
+
     def status(self) -> Status:
         """What is to be known of the node now."""
         spool = msgspec.structs.replace(self._spool)
-        spool.problem = spool.problem or next(self._worker_problems(), None)
+        spool.problem = spool.problem or next(problems_of(self._workers), None)
         return Status(
             pid=os.getpid(),
             version=__version__,
             started=self._started,
-            ready=any(place.current and place.current.state == "ready" for place in self._workers),
+            ready=ready_in(self._workers),
             draining=self._ending.is_set(),
             demo=self._demo,
             revision=self._publisher.revision,
             config_path=self.options.config,
             config_error=self._config_error,
-            listeners=[describe(end) for end in self._sockets if end.fileno() >= 0],
+            listeners=listening(self._sockets, self._publisher.plan),
             console=[describe(end) for end in self._console_sockets if end.fileno() >= 0],
-            workers=[_worker(place) for place in self._workers],
+            workers=[worker_of(place) for place in self._workers],
             spool=spool,
-            recorder=_recorder(self._recorder, *self._recorder_said),
+            recorder=recorder_of(self._recorder, *self._recorder_said),
             series=str(self._publisher.series_file),
             data_dir=str(self._data_dir),
+            tls_expires=tls_expires(self._publisher.plan),
         )
-
-    def _worker_problems(self) -> Iterator[str]:
-        for place in self._workers:
-            for process in place.processes:
-                if process.facts.get("problem"):
-                    yield str(process.facts["problem"])
 
     async def _stop(self) -> None:
         """Workers first, and only then what they and their watchers lean on."""
         self._ending.set()
+        if self._legacy is not None:
+            self._legacy.close()
         seconds = 0.0 if self._now.is_set() else self.options.drain
-        workers = [place.stop(seconds) for place in self._workers]
-        close_all(self._sockets)  # with the workers' own copies gone too, newcomers are refused at once
+        # With the workers' own copies gone too, newcomers are refused at once; unless others listen there.
+        beside = not self._in_charge and (bool(self._workers) or self._legacy is not None)
+        workers = [place.stop(seconds, LEAVE_S if beside else 0.0) for place in self._workers]
+        close_all(self._sockets, unlink=not beside)
         await asyncio.gather(*workers)
         others = [place for place in self._places if place not in self._workers and place is not self._recorder]
         if self._workers:
             with suppress(OSError):
-                self._reporter.report(self.status())
+                self._tell_status()
         if self._recorder is not None:  # the workers have ended: what they left is all there is to take
             await self._recorder.stop(0.0 if self._now.is_set() else RECORDER_S)
         await asyncio.gather(*(place.stop(0.0) for place in others))
@@ -429,8 +480,10 @@ class Node:
             self._release()
 
     def _release(self) -> None:
-        if self._workers:
+        if self._gate is not None and self._in_charge:
+            self._gate.close()
             self._reporter.remove()
+        if self._workers:
             self._reaper.close()
             self._lane.close()
         if self._data is not None:
@@ -445,44 +498,3 @@ class Node:
         """A task of the node itself has failed, which is a fault of ours: say so, and go on with what is left."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log.error("internal_error", error=error, where=str(task.get_coro()))
-
-
-def _recorder(place: Place | None, facts: dict[str, Any], heard: float) -> Recorder:
-    """From what the last one said, when: a dead or stuck one is behind from then on."""
-    behind = float(facts.get("behind_s", 0.0)) + time.monotonic() - heard
-    return Recorder(
-        pid=place.current.pid if place and place.current else None,
-        restarts=place.restarts if place else 0,
-        records=int(facts.get("records", 0)),
-        damaged=int(facts.get("damaged", 0)),
-        behind_s=int(behind) if behind >= BEHIND_S else 0,
-        problem=facts.get("problem"),
-    )
-
-
-def _worker(place: Place) -> Worker:
-    process = place.current
-    if process is None:
-        return Worker(place.index, None, None, "starting", 0, None, place.restarts)
-    facts = process.facts
-    return Worker(
-        index=place.index,
-        pid=process.pid,
-        lane=process.lane,
-        state=process.state,
-        revision=process.revision,
-        started=process.started,
-        restarts=place.restarts,
-        error=process.error,
-        live=int(facts.get("live", 0)),
-        idle=int(facts.get("idle", 0)),
-        busy=int(facts.get("busy", 0)),
-    )
-
-
-def install_signals(node: Node) -> None:
-    """SIGTERM and SIGINT end the node (a second one at once), SIGHUP reloads. Call on the node's loop."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.terminate)
-    loop.add_signal_handler(signal.SIGHUP, node.reload)

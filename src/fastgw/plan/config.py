@@ -196,10 +196,11 @@ class Model(Section, frozen=True):
 class Key(Section, frozen=True):
     """A caller's key; `models` are names or prefixes like `openai/*`, all when absent; `expires` an ISO 8601 time.
 
-    `aliases` are names of its own for models, `default_model` what it means by no name at all.
+    `aliases` are names of its own for models, `default_model` what it means by no name at all; `allowed_ips` are the
+    networks from which it may be used.
     """
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"tags", "allowed_ips"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"tags"})
     name: str
     secret: str
     models: list[str] | None = None
@@ -209,6 +210,7 @@ class Key(Section, frozen=True):
     pass_through: bool = False
     aliases: dict[str, str] = {}
     default_model: str | None = None
+    allowed_ips: list[str] = []
 
     def __repr__(self) -> str:
         return veiled(self, "secret")
@@ -228,6 +230,7 @@ class StoredKey(Section, frozen=True):
     created: str = ""
     aliases: dict[str, str] = {}
     default_model: str | None = None
+    allowed_ips: list[str] = []
 
 
 class Records(Section, frozen=True):
@@ -258,13 +261,48 @@ class Bounds(Section, frozen=True):
     header_bytes: str = "32KiB"
     body_timeout: str = "30s"
     body_rate: str = "1KiB"
+    send_timeout: str = "60s"
     heartbeat: str = "15s"
+
+
+class Tls(Section, frozen=True):
+    """Files (PEM) that are served with. With `client_ca` only clients that show a certificate of it are served."""
+
+    cert: str
+    key: str
+    min_version: str = "1.2"
+    client_ca: str | None = None
+
+
+class Listen(Section, frozen=True):
+    """How the TCP listeners speak; the unix socket is always in the clear. `http2`: beside HTTP/1.1."""
+
+    tls: Tls | None = None
+    http2: bool = False
+
+
+class Cors(Section, frozen=True):
+    """Which web pages may call from a browser: `origins` like `https://app.example.com`, or `*`.
+
+    `headers` are those that a page may send, any when left out; `max_age` is how many seconds a browser remembers.
+    """
+
+    origins: list[str]
+    headers: list[str] = []
+    max_age: int = 600
+
+
+class Overload(Section, frozen=True):
+    """When a worker takes no new calls: `memory` is a size or a part of its share (`85%`), `lag` that of its loop."""
+
+    memory: str = "85%"
+    lag: str = "off"
 
 
 class Config(Section, frozen=True):
     """The whole file. `wildcards`: providers of which every model has the name `provider/model`; all by default."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"cache", "tenants", "guards", "routes", "tls"})
+    not_built: ClassVar[frozenset[str]] = frozenset({"cache", "tenants", "guards", "routes"})
     providers: dict[str, Provider] = {}
     models: dict[str, Model] = {}
     keys: list[Key] = []
@@ -278,3 +316,10 @@ class Config(Section, frozen=True):
     wildcards: bool | list[str] = True
     aliases: dict[str, str] = {}
     default_model: str | None = None
+    listen: Listen = Listen()
+    trusted_proxies: list[str] = []
+    allow: list[str] = []
+    deny: list[str] = []
+    cors: Cors | None = None
+    watchdog: str = "15s"
+    overload: Overload = Overload()

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fastgw.plan.plan import Key, Keys
 
+H = TypeVar("H")
 T = TypeVar("T")
 PLACE = struct.Struct("<QQ")
 LENGTH_BITS = 24
@@ -27,14 +28,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Key).decode
 
 
-class Remembered(dict[bytes, T], Generic[T]):
+class Remembered(dict[H, T], Generic[H, T]):
     """A dict that forgets what came first when it holds more than `most`."""
 
     def __init__(self, most: int = REMEMBERED) -> None:
         super().__init__()
         self._most = most
 
-    def remember(self, key: bytes, value: T) -> T:
+    def remember(self, key: H, value: T) -> T:
         """Keep `value` and give it back."""
         if len(self) >= self._most:
             del self[next(iter(self))]
@@ -101,7 +102,7 @@ class MappedKeys(Keys):
         self._start = start
         self._mask = head.places - 1
         self.head = head
-        self._known: Remembered[Key] = Remembered()
+        self._known: Remembered[bytes, Key] = Remembered()
 
     def __len__(self) -> int:
         return self.head.count

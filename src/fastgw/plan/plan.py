@@ -234,6 +234,7 @@ class Options(Struct, frozen=True):
     max_header_bytes: int = 32 * 1024
     body_timeout: float = 30.0
     body_rate: int = 1024
+    send_timeout: float = 60.0
     heartbeat: float = 15.0
     expose_facts: bool = True
     access_log: bool = True

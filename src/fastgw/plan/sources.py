@@ -74,7 +74,7 @@ def load(sources: Sources) -> Loaded:
     if errors:
         raise ConfigErrors(errors)
     own = _beside(sources, config.catalogue)
-    watch = [str(file) for file in (*files, *stored_files, own) if file is not None]
+    watch = [str(file) for file in (*files, *stored_files, *_certificates(config), own) if file is not None]
     return Loaded(config, stored, watch, sources.environ, kinds, own)
 
 
@@ -86,7 +86,7 @@ def watched(sources: Sources) -> list[str]:
         files.append(config)
         try:
             found, named = _from_file(config, sources.environ)
-            files += named
+            files += [*named, *_certificates(found)]
             files += [file for name in (found.keys_file, found.catalogue) if (file := _beside(sources, name))]
         except ConfigErrors:
             pass
@@ -96,6 +96,12 @@ def watched(sources: Sources) -> list[str]:
 def _beside(sources: Sources, name: str | None) -> Path | None:
     """A file that the config names, relative to the config."""
     return Path(sources.config).parent / name if name is not None and sources.config is not None else None
+
+
+def _certificates(config: Config) -> list[Path]:
+    """What the listeners show and ask for, relative to where the gateway was started."""
+    tls = config.listen.tls
+    return [Path(file) for file in (tls.cert, tls.key, tls.client_ca) if file] if tls is not None else []
 
 
 def _from_file(path: Path, environ: Mapping[str, str]) -> tuple[Config, list[Path]]:

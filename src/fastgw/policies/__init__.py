@@ -5,9 +5,9 @@ A policy's `build(plan, env)` gives a `Policy`: `head` runs when the headers are
 comes after them all and has more moments than these: see `Limiter`.
 """
 
-from fastgw.policies import keys, models
+from fastgw.policies import edge, key_addresses, keys, models
 from fastgw.policies.base import Env, Policy
 
-ORDER = (keys, models)
+ORDER = (edge, keys, key_addresses, models)
 
 __all__ = ["ORDER", "Env", "Policy"]

@@ -73,7 +73,7 @@ def client(peer: str, raw: Sequence[tuple[bytes, bytes]], trusted: Networks) -> 
     if len(found) > 1:
         raise GatewayError(
             "bad_request",
-            "X-Forwarded-For and Forwarded name different clients. Have the proxy in front write one and drop the other.",
+            "X-Forwarded-For and Forwarded name different clients. Have the proxy write one and drop the other.",
         )
     return found.pop() if found else _plain(peer)
 

@@ -31,6 +31,7 @@ BOUNDS: dict[str, tuple[bytes, ...]] = {
 }
 """By dialect, the fields that bound the output, the newest name first."""
 
+ANSWERS = (b"n",)
 DEFAULT_OUTPUT = {"openai_completions": 16}
 """What the interface itself takes for a bound, where it has one."""
 
@@ -57,12 +58,8 @@ def tokens(dialect: str, body: fields.Fields, size: int, output: int) -> tuple[i
     bounds = BOUNDS.get(dialect)
     if bounds is None:
         return given, 0
-    bound = 0
-    for name in bounds:
-        if bound := _number(body.get(name)):
-            break
-    answers = _number(body.get(b"n")) or 1
-    return given, min((bound or DEFAULT_OUTPUT.get(dialect, output)) * answers, MAX_TOKENS)
+    bound = body.positive(bounds) or DEFAULT_OUTPUT.get(dialect, output)
+    return given, min(bound * (body.positive(ANSWERS) or 1), MAX_TOKENS)
 
 
 def _input(raw: bytes) -> int:
@@ -86,10 +83,3 @@ def _gemini_output(body: fields.Fields, output: int) -> int:
         return output
     most, answers = found.max_output_tokens or 0, found.candidate_count or 1
     return min((most if most > 0 else output) * max(answers, 1), MAX_TOKENS)
-
-
-def _number(raw: bytes | None) -> int:
-    """A positive whole number as it is written; 0 for anything else."""
-    if raw is None or not raw.isdigit() or len(raw) > 18:
-        return 0
-    return min(int(raw), MAX_TOKENS)

@@ -72,7 +72,6 @@ class Both(NamedTuple):
 
     limits: Side
     first: int
-    way: Way
     rates: tuple[int, int, int] | None
 
 
@@ -84,9 +83,9 @@ class Limiter:
         self._clock = env.clock
         self._gateway = plan.rules
         # By key (those without limits are one), then by the model's or the target's name: worked out on first use.
-        self._calls: Remembered[dict[str, Side]] = Remembered()
-        self._both: Remembered[dict[str, Both]] = Remembered()
-        self._attempts: Remembered[dict[tuple[str, str], Side]] = Remembered()
+        self._calls: Remembered[bytes, dict[str, Side]] = Remembered()
+        self._both: Remembered[tuple[bytes, str], Both] = Remembered()
+        self._attempts: Remembered[bytes, dict[tuple[str, str], Side]] = Remembered()
         self._hour = 0.0
         self._windows = windows(0)
 
@@ -98,27 +97,29 @@ class Limiter:
         if call.entry < 0:
             raise GatewayError("overloaded", "This worker has too many calls in flight; try again.", retry_after=1)
         ways = call.model.ways
-        if len(ways) == 1:
-            # Who will be asked is known already: one step instead of two.
-            both = self._of_both(key, model, ways[0])
-            limits = both.limits
-            call.taken = ways[0]
+        if len(ways) != 1 or model.fallback:
+            limits = self._of_call(key, model)
             if limits.rules:
-                self._take(call, limits, self._most(call, both) if limits.money else 0)
-            call.attempt_charge = both.first
+                self._take(call, limits, 0)
+                call.attempt_charge = len(limits.rules)
             return
-        limits = self._of_call(key, model)
+        # Who will be asked is known already: one step instead of two.
+        both = self._both.get((key.digest if key.rules else b"", model.name))
+        if both is None:
+            both = self._of_both(key, model, ways[0])
+        limits = both.limits
+        call.taken = ways[0]
         if limits.rules:
-            self._take(call, limits, 0)
-            call.attempt_charge = len(limits.rules)
-
-    def _most(self, call: Call, both: Both) -> int:
-        """As `_cost` of its one target."""
-        if both.rates is None:
-            return self._cost(call, both.limits, both.way)
-        given, made = self._reserved(call)
-        read, written, fixed = both.rates
-        return -(-(given * read + made * written + fixed) // PICO_PER_NANO)
+            nano = 0
+            if limits.money:
+                if both.rates is None:
+                    nano = self._cost(call, limits, ways[0])
+                else:
+                    given, made = call.reserved or self._reserved(call)
+                    read, written, fixed = both.rates
+                    nano = -(-(given * read + made * written + fixed) // PICO_PER_NANO)
+            self._take(call, limits, nano)
+        call.attempt_charge = both.first
 
     def enter_model(self, call: Call, route: Route) -> None:
         """Take what limits of another model want, which is to answer in place of the one asked for."""
@@ -188,14 +189,11 @@ class Limiter:
         return limits
 
     def _of_both(self, key: Key, model: Model, way: Way) -> Both:
-        found = _of_key(self._both, key)
-        both = found.get(model.name)
-        if both is None:
-            early = (*_early(key.rules), *_early(model.rules), *_early(self._gateway))
-            late = (*way.rules, *_late(key.rules), *_late(model.rules), *_late(self._gateway))
-            rates = _rates(way.price) if way.price is not None and way.model else None
-            both = found[model.name] = Both(side(early, late), len(early), way, rates)
-        return both
+        early = (*_early(key.rules), *_early(model.rules), *_early(self._gateway))
+        late = (*way.rules, *_late(key.rules), *_late(model.rules), *_late(self._gateway))
+        rates = _rates(way.price) if way.price is not None and way.model else None
+        both = Both(side(early, late), len(early), rates)
+        return self._both.remember((key.digest if key.rules else b"", model.name), both)
 
     def _of_attempt(self, key: Key, model: Model, way: Way) -> Side:
         found = _of_key(self._attempts, key)
@@ -208,10 +206,11 @@ class Limiter:
     def _reserved(self, call: Call) -> tuple[int, int]:
         """Input and output tokens the call may come to use; worked out once, and only where a limit asks."""
         if call.reserved is None:
-            call.reserved = (0, 0)
-            if isinstance(call.content, fields.Fields):
+            content = call.content
+            call.reserved = NOTHING
+            if isinstance(content, fields.Fields):
                 output = call.model.model.reserve_output
-                call.reserved = estimate.tokens(call.operation, call.content, call.bytes_in, output)
+                call.reserved = estimate.tokens(call.operation, content, call.bytes_in, output)
         return call.reserved
 
     def _try(self, call: Call, limits: Side, nano: int) -> GatewayError | None:
@@ -226,7 +225,9 @@ class Limiter:
 
     def _take(self, call: Call, limits: Side, nano: int) -> None:
         rules = limits.rules
-        reserved = self._reserved(call) if limits.tokens or limits.money else call.reserved or NOTHING
+        reserved = call.reserved
+        if reserved is None:
+            reserved = self._reserved(call) if limits.tokens or limits.money else NOTHING
         tokens = reserved[0] + reserved[1]
         hour = call.epoch_s // HOUR_S
         if hour != self._hour:
@@ -241,20 +242,22 @@ class Limiter:
                 self._tell(call, rule, 0, int((wait or 0.0) * NS))
             raise refusal(rule, wait, used, tokens if rule.unit == "tokens" else nano)
         if tight >= 0:
-            self._tell(call, rules[tight], left, _reset(rules[tight], reset, call.epoch_s))
+            self._tell(call, rules[tight], left, reset)
         if tight_tokens >= 0:
-            self._tell(call, rules[tight_tokens], left_tokens, _reset(rules[tight_tokens], reset_tokens, call.epoch_s))
+            self._tell(call, rules[tight_tokens], left_tokens, reset_tokens)
         if soft:
             call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if soft >> n & 1))
 
     def _tell(self, call: Call, rule: Rule, remaining: int, reset_ns: int) -> None:
         """Remember the tightest limit of each unit for the answer's headers."""
-        before = call.ratelimit.get(rule.unit)
-        if before is None or remaining < before[1]:
-            call.ratelimit[rule.unit] = rule.limit, remaining, reset_ns
+        told, unit = call.ratelimit, rule.unit
+        if unit not in told or remaining < told[unit][1]:
+            if rule.kind != "rate":
+                reset_ns = int((_left(rule, call.epoch_s) or 0.0) * NS)
+            told[unit] = rule.limit, remaining, reset_ns
 
 
-def _of_key(cache: Remembered[dict[K, V]], key: Key) -> dict[K, V]:
+def _of_key(cache: Remembered[bytes, dict[K, V]], key: Key) -> dict[K, V]:
     """What is known of a key's limits; the keys without any are one."""
     digest = key.digest if key.rules else b""
     found = cache.get(digest)
@@ -288,10 +291,6 @@ def _wait(rule: Rule, wait_ns: int, epoch_s: float) -> float | None:
     if rule.kind == "window":
         return _left(rule, epoch_s)
     return None if wait_ns == table.NEVER else wait_ns / NS
-
-
-def _reset(rule: Rule, reset_ns: int, epoch_s: float) -> int:
-    return reset_ns if rule.kind == "rate" else int((_left(rule, epoch_s) or 0.0) * NS)
 
 
 def _left(rule: Rule, epoch_s: float) -> float | None:

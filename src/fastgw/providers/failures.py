@@ -38,7 +38,7 @@ GENERAL: Final = (
         (
             b"context_length_exceeded", b"maximum context length", b"prompt is too long", b"input is too long",
             b"exceeds the maximum number of tokens", b"exceed context limit", b"context window", b"context length",
-            b"too many input tokens", b"reduce the length of the",
+            b"too many input tokens", b"too many tokens:", b"reduce the length of the",
         ),
     ),
     Sign(
@@ -47,11 +47,11 @@ GENERAL: Final = (
         (
             b"content_policy_violation", b"content_filter", b"ResponsibleAIPolicyViolation",
             b"content management policy", b"moderation_blocked", b"flagged", b"PROHIBITED_CONTENT", b"safety system",
-            b"usage policies",
+            b"usage policies", b"usage guidelines", b"content filtering policy", b"Content Exists Risk",
         ),
     ),
     # One request that is larger than a minute's allowance says nothing of the others.
-    Sign("context", _on(429), (b"Request too large for", b"tokens must be reduced")),
+    Sign("context", _on(413, 429), (b"Request too large for", b"tokens must be reduced")),
     Sign("quota", _on(402)),
     Sign(
         "quota",
@@ -77,6 +77,7 @@ BY_KIND: Final[Mapping[str, tuple[Sign, ...]]] = {
         Sign("timeout", _on(408), (b"ModelTimeoutException",)),
     ),
     "huggingface": (Sign("overloaded", _on(503), (b"is currently loading",)),),
+    "xai": (Sign("auth", _on(400), (b"Incorrect API key provided",)),),
     "openrouter": (Sign("outage", _on(404), (b"No endpoints found", b"No allowed providers")),),
 }
 

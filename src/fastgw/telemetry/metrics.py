@@ -44,6 +44,7 @@ def _target(name: str, kind: Literal["counter", "histogram"], text: str, *more: 
 CATALOGUE: tuple[Metric, ...] = (
     _target("fastgw_requests_total", "counter", "Calls by final status class (499: the client went away).", "status"),
     _target("fastgw_retries_total", "counter", "Upstream attempts beyond the first of a call."),
+    _target("fastgw_breaker_opened_total", "counter", "Times a target came to be left alone."),
     _target("fastgw_input_tokens_total", "counter", "Input tokens, cached ones included."),
     _target("fastgw_output_tokens_total", "counter", "Output tokens, reasoning included."),
     _target("fastgw_cached_tokens_total", "counter", "Input tokens the provider read from its cache."),
@@ -140,6 +141,7 @@ class Handles(_Places, frozen=True, gc=False):
     requests_499: int
     requests_5xx: int
     retries: int
+    breaker_opened: int
     input_tokens: int
     output_tokens: int
     cached_tokens: int
@@ -172,6 +174,7 @@ class Handles(_Places, frozen=True, gc=False):
 _TARGET_FIELDS: dict[str, tuple[str, ...]] = {
     **{f"requests_{status}": ("fastgw_requests_total", status) for status in ("2xx", "4xx", "429", "499", "5xx")},
     "retries": ("fastgw_retries_total",),
+    "breaker_opened": ("fastgw_breaker_opened_total",),
     "input_tokens": ("fastgw_input_tokens_total",),
     "output_tokens": ("fastgw_output_tokens_total",),
     "cached_tokens": ("fastgw_cached_tokens_total",),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from fastgw.plan.plan import Origin
@@ -31,6 +32,9 @@ class Client:
         resolver: names to addresses.
         keepalive: seconds a connection may idle.
         report: told when a credential cannot be renewed.
+
+    Attributes:
+        counts: what its targets count beside the records, by the place of the counter; who publishes it takes it off.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Client:
         self.clock = clock
         self._resolver = resolver or Resolver(loop, clock=clock)
         self.connector = Connector(loop, self._resolver)
+        self.counts: Counter[int] = Counter()
         self.vault = Vault(loop, clock=clock, report=report)
         self._keepalive = keepalive
         self._pools: dict[Origin, Pool] = {}
@@ -71,6 +76,10 @@ class Client:
         # Two turns: one in which the loop closes the sockets, one in which TLS above them learns of it.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+    def count(self, place: int) -> None:
+        """One more at this place."""
+        self.counts[place] += 1
 
     def pool(self, origin: Origin) -> Pool:
         """The pool of `origin`, always the same one for equal origins, so that connections outlive a plan."""

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from fastgw.plan.plan import Origin
 from fastgw.upstream import proxy as egress
@@ -173,8 +174,36 @@ async def _dial(loop: asyncio.AbstractEventLoop, address: Address) -> socket.soc
             option = getattr(socket, name, None)
             if option is not None:
                 sock.setsockopt(level, option, value)
-        await loop.sock_connect(sock, where)
+        await _connect(loop, sock, where)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
+    """As `loop.sock_connect`, but that uvloop's asks its resolver threads about addresses too: one name server that
+    keeps silent would hold up new connections to everybody.
+    """
+    try:
+        sock.connect(where)
+    except (BlockingIOError, InterruptedError):
+        pass
+    else:
+        return
+    done: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock.fileno(), _connected, sock, done)
+    try:
+        await done
+    finally:
+        loop.remove_writer(sock.fileno())
+
+
+def _connected(sock: socket.socket, done: "asyncio.Future[None]") -> None:
+    if done.done():
+        return
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        done.set_exception(OSError(error, os.strerror(error)))
+    else:
+        done.set_result(None)

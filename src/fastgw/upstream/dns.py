@@ -9,6 +9,8 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -40,6 +42,9 @@ class _Name:
         return self.task is not None and not self.task.done()
 
 
+THREADS = 16
+
+
 class Resolver:
     """A cache before `getaddrinfo`, one per worker.
 
@@ -67,6 +72,8 @@ class Resolver:
         self._stale = stale
         self._patience = patience
         self._names: dict[tuple[str, int], _Name] = {}
+        # Of its own: names that nobody answers for must not hold up what else runs in threads.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="dns")
         self.lookups = 0
         self.failures = 0
         self.served_stale = 0
@@ -102,6 +109,7 @@ class Resolver:
             if name.task is not None:
                 name.task.cancel()
         self._names.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _name(self, host: str, port: int) -> _Name:
         key = (host, port)
@@ -141,8 +149,8 @@ class Resolver:
         name.error = ""
 
     async def _ask(self, host: str, port: int) -> list[Address]:
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        return list[Address](found)
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        return list[Address](await self._loop.run_in_executor(self._threads, ask))
 
 
 def _literal(host: str, port: int) -> list[Address] | None:

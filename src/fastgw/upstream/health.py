@@ -5,6 +5,7 @@ through as a probe and its end decides. A refusal that names a time (429 with `r
 Why it is open stands in the two lowest bits of the time until which it is, so that every worker knows.
 """
 
+from collections.abc import Callable
 from math import exp
 from typing import Final
 
@@ -28,18 +29,18 @@ _TIME = (1 << BREAKER_TIME_BITS) - 1
 class Health:
     """The breaker of one target with one credential. Times are milliseconds of CLOCK_MONOTONIC.
 
-    `opened` counts how often this worker opened it; who publishes the count takes it off.
+    `opened` is called when this worker opens it.
     """
 
-    __slots__ = ("_failures", "_open_ms", "_slot", "_table", "_told", "opened")
+    __slots__ = ("_failures", "_open_ms", "_opened", "_slot", "_table", "_told")
 
-    def __init__(self, table: shared.Table, slot: int, breaker: Breaker) -> None:
+    def __init__(self, table: shared.Table, slot: int, breaker: Breaker, opened: Callable[[], None]) -> None:
         self._table = table
         self._slot = slot
         self._failures = breaker.failures
         self._open_ms = breaker.open_ms
         self._told = False
-        self.opened = 0
+        self._opened = opened
 
     def ready(self, now_ms: int) -> int:
         """Whether it may be asked now: `RESTS` (0), `WELL`, or `PROBES`: then the probe is the caller's to end.
@@ -85,7 +86,8 @@ class Health:
         before = self._table.breaker_state(self._slot, now_ms)
         until = _marked(now_ms + open_ms, why)
         after = self._table.breaker_report(self._slot, False, now_ms, failures, until - now_ms)
-        self.opened += after == shared.OPENED != before
+        if after == shared.OPENED != before:
+            self._opened()
 
     @property
     def why(self) -> str:

@@ -1,6 +1,7 @@
 """The plan's models bound to this worker's connection pools: what is asked where, with which head."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import random
 from time import monotonic
 from urllib.parse import quote
@@ -265,7 +266,8 @@ class Routes:
             handles = Handles.find(plan.series, model.name, upstream.name, target.id)
             health = None
             if table is not None and target.breaker >= 0:
-                health = Health(table, target.breaker, model.breaker)
+                opened = partial(client.count, handles.breaker_opened)
+                health = Health(table, target.breaker, model.breaker, opened)
             return Way(model.name, target, upstream, pool, handles, prices, signers.get(target.upstream), health)
 
         self.exact = {name: bind(model) for name, model in plan.models.items()}

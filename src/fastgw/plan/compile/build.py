@@ -6,7 +6,7 @@ Compiling happens in the supervisor, never in a worker; a config that does not c
 from fastgw._core import table as shared
 from fastgw.plan import config as written
 from fastgw.plan import units
-from fastgw.plan.compile import accounts, keys, limits, models, names, providers
+from fastgw.plan.compile import accounts, edge, keys, limits, models, names, providers
 from fastgw.plan.compile.context import NAME, NAME_RULE, Context
 from fastgw.plan.decode import ConfigErrors
 from fastgw.plan.plan import (
@@ -82,6 +82,7 @@ def _plan(context: Context, registry: SeriesRegistry, revision: int, *, demo: bo
         aliases,
         default,
         kept,
+        edge.edge(context, keyed=any(key.allowed_ips for key in compiled)),
     )
 
 
@@ -105,6 +106,7 @@ def _options(context: Context, *, demo: bool) -> Options:
         max_header_bytes=size("bounds.header_bytes", bounds.header_bytes),
         body_timeout=context.attempt("bounds.body_timeout", units.duration, bounds.body_timeout, default=1.0),
         body_rate=size("bounds.body_rate", bounds.body_rate),
+        send_timeout=context.attempt("bounds.send_timeout", units.duration, bounds.send_timeout, default=1.0),
         heartbeat=context.attempt("bounds.heartbeat", units.duration, bounds.heartbeat, default=1.0),
         expose_facts=context.config.expose_facts,
         access_log=log.access,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fastgw._core import table
 from fastgw.plan import config as written
 from fastgw.plan.compile.context import Context
+from fastgw.plan.compile.edge import networks
 from fastgw.plan.compile.limits import rules
 from fastgw.plan.compile.names import Names
 from fastgw.plan.keyring import HeldKeys
@@ -77,6 +78,7 @@ def _key(context: Context, path: str, one: written.Key | written.StoredKey, hash
         prefix=one.prefix if isinstance(one, written.StoredKey) else "",
         aliases=names.aliases(context, f"{path}.aliases", one.aliases, strict=strict),
         default_model=names.default(context, f"{path}.default_model", one.default_model, one.aliases, strict=strict),
+        allowed_ips=networks(context, f"{path}.allowed_ips", one.allowed_ips),
     )
 
 
