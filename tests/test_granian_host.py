@@ -124,3 +124,30 @@ async def test_no_descriptor_is_left(serve: Callable[..., Served]) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("a listener stayed open")
+
+
+async def test_who_leaves_accepts_nobody_and_sends_clients_away_with_their_next_answer(
+    serve: Callable[..., Served],
+) -> None:
+    """The queue of newcomers stays for others that listen on the same socket."""
+    served = serve(App())
+    copy = socket.socket(fileno=os.dup(served.host._listeners[0].fd))
+    kept, kept_writer = await served.reach(0)
+    idle, idle_writer = await served.reach(0)
+    assert b"connection: close" not in await kept.readuntil(b"last\r\n0\r\n\r\n")
+    await idle.readuntil(b"last\r\n0\r\n\r\n")
+    served.host.leave()
+    late, late_writer = await served.reach(0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(late.read(1), 0.3)
+    taken, _ = await asyncio.get_running_loop().sock_accept(copy)
+    assert taken.recv(100).startswith(b"GET /")
+    kept_writer.write(REQUEST % b"/")
+    assert b"connection: close" in await asyncio.wait_for(kept.read(), 10)
+    served.host.stop()
+    assert await asyncio.wait_for(idle.read(), 10) == b""
+    await asyncio.wait_for(served.host.stopped.wait(), 10)
+    for writer in (kept_writer, idle_writer, late_writer):
+        writer.close()
+    taken.close()
+    copy.close()

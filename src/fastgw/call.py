@@ -29,12 +29,13 @@ class Call(Struct, eq=False):
     among those in flight, -1 without one, `attempt_charge` the first charge of the attempt under way, `epoch_s` the
     UTC second its limits are counted in, `taken` the target whose limits were asked beforehand, `reserved` the
     input and output tokens held back for it. `ratelimit` is (limit, remaining, ns until full) of the tightest
-    limit of each unit, `soft` the soft budgets that it met used up. `sent`: it may have reached an upstream. `spoken`
-    is the dialect in which the target of the attempt under way is asked. `chat` is the request in the hub's terms and
-    `translation` what translates the attempt under way, both None while client and provider speak the same dialect.
-    `form` writes a stream otherwise than as server-sent events, where the client asked for that. `dropped` names the
-    fields of the request that the vendor does not take. `pinned` is the one provider that may be asked, where another
-    would not know what the request goes on from, `quoted` the (provider's, client's) id of that.
+    limit of each unit, `told` the same as header lines where one step took all, `soft` the soft budgets that it met
+    used up. `sent`: it may have reached an upstream. `spoken` is the dialect in which the target of the attempt under
+    way is asked. `chat` is the request in the hub's terms and `translation` what translates the attempt under way, both
+    None while client and provider speak the same dialect. `form` writes a stream otherwise than as server-sent events,
+    where the client asked for that. `dropped` names the fields of the request that the vendor does not take. `pinned`
+    is the one provider that may be asked, where another would not know what the request goes on from, `quoted` the
+    (provider's, client's) id of that.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Call(Struct, eq=False):
     taken: Any = None
     reserved: tuple[int, int] | None = None
     ratelimit: dict[str, tuple[int, int, int]] = {}
+    told: Sequence[tuple[bytes, bytes]] = ()
     soft: tuple[Any, ...] = ()
     sent: bool = False
     refused_by: str = ""

@@ -1,6 +1,7 @@
 """A new config under load: nothing fails, every worker follows, what was removed is gone, what was added is there."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -149,3 +150,26 @@ async def test_the_same_config_again_is_no_new_revision(tmp_path: Path, spare: C
                 await asyncio.sleep(0.02)
         assert gateway.log("config_reloaded")[-1]["changed"] is False
         assert gateway.status()["revision"] == 1
+
+
+async def test_what_was_published_before_is_let_go(tmp_path: Path, spare: Callable[..., Mock]) -> None:
+    """Also the first plan, and one that failed calls refer to: of all their files a worker holds the last one."""
+    mock = spare()
+    with node(tmp_path, config(mock), workers=1) as gateway:
+        (pid,) = gateway.workers
+
+        def plans() -> list[str]:
+            places = [Path(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+            names = [os.readlink(place) for place in places if place.is_symlink()]
+            return [name for name in names if "/plans/" in name]
+
+        assert len(plans()) == 1
+        for turn in range(1, 6):
+            assert (await call(gateway.port, ask(model="missing"))).status == 404
+            revision = gateway.status()["revision"]
+            gateway.write_config(config(mock, turn))
+            await asyncio.to_thread(gateway.wait_revision, revision + 1)
+        async with asyncio.timeout(15):
+            while len(plans()) > 1:
+                await asyncio.sleep(0.1)
+        assert gateway.workers == [pid]

@@ -254,6 +254,24 @@ async def test_one_that_fails_leaves_the_old_one_as_it_was(
         await verified(second)
 
 
+async def test_when_the_old_one_dies_on_the_way_the_new_one_goes_on_alone(
+    tmp_path: Path, spare: Callable[..., Mock]
+) -> None:
+    async with nodes(tmp_path, config(spare())) as start:
+        first = await start()
+        assert await spend(first.port, 15) == [200] * 15
+        second = await start("--take-over", wait=False)
+        await asyncio.to_thread(until, lambda: first.log("take_over_begun"), 10.0, "the beginning")
+        first.signal(signal.SIGKILL)
+        await ended(first)
+        await asyncio.to_thread(second.wait_ready, 2)
+        assert second.port == first.port
+        (line,) = second.log("took_over")
+        assert line["problem"] == "it ended without a word"
+        assert (await spend(second.port, 30)) == [200] * (DAY_LIMIT - 15) + [429] * (45 - DAY_LIMIT)
+        await verified(second)
+
+
 def children(pid: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):

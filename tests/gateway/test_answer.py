@@ -4,17 +4,14 @@ import json
 from time import monotonic
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fastgw.call import Usage
 from fastgw.dialects.openai import CHAT
 from fastgw.errors import KINDS, GatewayError
-from fastgw.gateway.answer import _period, add_facts, error_answer, upstream_headers
+from fastgw.gateway.answer import add_facts, error_answer, upstream_headers
 from fastgw.telemetry.record import Attempt
 from tests.gateway.support import Way, call_of, live_of, reply_of
 
-MS, S = 10**6, 10**9
 
 
 def facts_of(call):
@@ -26,33 +23,6 @@ def facts_of(call):
 
 def served(**more):
     return call_of(started=monotonic(), target=Way("a"), attempts=[Attempt("a/m", "a", 200)], **more)
-
-
-@pytest.mark.parametrize(
-    ("ns", "text"),
-    [
-        (0, b"0ms"), (1, b"1ms"), (MS, b"1ms"), (MS + 1, b"2ms"), (120 * MS, b"120ms"), (999 * MS, b"999ms"),
-        (999 * MS + 1, b"1s"), (S, b"1s"), (S + 1, b"2s"), (59 * S, b"59s"), (59 * S + 1, b"1m0s"), (60 * S, b"1m0s"),
-        (360 * S, b"6m0s"), (3599 * S, b"59m59s"), (3600 * S, b"1h0m0s"), (90_061 * S, b"25h1m1s"),
-    ],
-)  # fmt: skip
-def test_resets_are_spelt_as_openai_spells_them(ns, text):
-    assert _period(ns) == text
-
-
-@given(st.integers(0, 10**16))
-def test_a_reset_is_never_told_too_early(ns):
-    text = _period(ns).decode()
-    if text.endswith("ms"):
-        told = int(text[:-2]) * MS
-    else:
-        told, number = 0, ""
-        for sign in text:
-            number += sign
-            if sign in "hms":
-                told += int(number[:-1]) * {"h": 3600, "m": 60, "s": 1}[sign] * S
-                number = ""
-    assert ns <= told < ns + S
 
 
 def test_the_facts_of_a_call_that_was_served():

@@ -56,13 +56,9 @@ async def test_cut_at_every_byte_nothing_is_lost(tongue, ends):
     for whole, fails in ((well, False), (broken, True)):
         for cut in range(1, min(len(whole), 700)):
             failed, reply = await look([whole[:cut], whole[cut:]], tongue.dialect)
-            assert (failed is not None) == (fails and not _unfinished(ends, whole, cut)), cut
+            # A lone CR at the very end may be half of a CRLF: whether the event is over is not known.
+            assert (failed is not None) == (fails and ends != b"\r"), cut
             assert await rest_of(reply) == whole
-
-
-def _unfinished(ends, whole, cut):
-    """A CR at the very end may be half of a CRLF: the event before it is not over until more comes."""
-    return ends == b"\r" or (ends == b"\r\n" and False)
 
 
 @pytest.mark.parametrize("tongue", TONGUES, ids=KINDS)

@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Calls in flight with atomic instructions: ``book_py`` is the specification, ``table_charges.pxd`` has the steps."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -31,6 +32,7 @@ from fastgw._core.table_charges cimport (
 from fastgw._core.table_words cimport fgw_load, fgw_store
 
 from fastgw._core import table_layout as _layout
+from fastgw._core import table_told as _told
 from fastgw._core.table_charge import Taken, Windows
 from fastgw._core.table_layout import Limit, TableError, check_limit
 
@@ -50,7 +52,12 @@ cdef enum:
     TOTALS_WORDS = 8
 
 cdef enum:
+    TEXT = 72    # digits of three numbers and their units, at most
+
+cdef enum:
     FREE, OPEN, SENT, RECORDED
+
+cdef tuple NAMES = (_told.NAMES[C_REQUESTS], _told.NAMES[C_TOKENS])
 
 cdef uint64_t MAX_NS = _layout.MAX_NS
 cdef Py_ssize_t LANE_BOOK = _layout.LANE_BOOK
@@ -171,21 +178,27 @@ cdef class Book:
         tuple windows not None,
     ):
         """Charge every rule, in order, its unit's amount (a ``CONCURRENT`` one 1), or none of them."""
-        cdef uint64_t by_kind[CONCURRENT + 1]
-        cdef uint64_t *at = self._check(entry)
-        cdef uint64_t amounts[3]
         cdef Judgement judged
-        cdef int unit
-        check_amounts(amounts, requests, tokens, nano, now_ns)
-        read_windows(windows, by_kind)
-        self._check_sets(sets, self._counts[entry])
-        memset(&judged, 0, sizeof(judged))
-        judged.refused = -1
-        for unit in range(3):
-            judged.tight[unit].place = -1
-        note(at, amounts)
-        self._take(sets, entry, amounts, by_kind, now_ns, &judged)
+        self._judge(entry, sets, requests, tokens, nano, now_ns, windows, &judged)
         return taken_of(&judged)
+
+    def charge(
+        self,
+        int64_t entry,
+        Limits limits not None,
+        uint64_t tokens,
+        uint64_t nano,
+        uint64_t now_ns,
+        tuple windows not None,
+        tuple ends not None,
+        double epoch_s,
+    ):
+        """``take`` one request of these limits; what the answer tells of them and ``soft``, or the refusal."""
+        cdef Judgement judged
+        self._judge(entry, (limits,), 1, tokens, nano, now_ns, windows, &judged)
+        if judged.refused >= 0:
+            return taken_of(&judged)
+        return told_of(limits, &judged, ends, epoch_s), judged.soft
 
     def mark_sent(self, int64_t entry):
         """Say that the call goes upstream: from now on it may cost something, also if this worker dies."""
@@ -269,6 +282,33 @@ cdef class Book:
         for number in range(MAX_CHARGES):
             place = place_of(&self._ground, self._lane, entry, number)
             recover_one(&self._ground, &place, amounts, keep)
+
+    cdef int _judge(
+        self,
+        int64_t entry,
+        tuple sets,
+        uint64_t requests,
+        uint64_t tokens,
+        uint64_t nano,
+        uint64_t now_ns,
+        tuple windows,
+        Judgement *judged,
+    ) except -1:
+        """Charge every rule or none, and say in ``judged`` how that went."""
+        cdef uint64_t by_kind[CONCURRENT + 1]
+        cdef uint64_t *at = self._check(entry)
+        cdef uint64_t amounts[3]
+        cdef int unit
+        check_amounts(amounts, requests, tokens, nano, now_ns)
+        read_windows(windows, by_kind)
+        self._check_sets(sets, self._counts[entry])
+        memset(judged, 0, sizeof(judged[0]))
+        judged.refused = -1
+        for unit in range(3):
+            judged.tight[unit].place = -1
+        note(at, amounts)
+        self._take(sets, entry, amounts, by_kind, now_ns, judged)
+        return 0
 
     cdef void _take(
         self,
@@ -371,6 +411,71 @@ cdef inline void write_text(uint64_t *at, bytes text) noexcept:
     cdef Py_ssize_t size = min(len(text), TEXT_BYTES)
     memset(at, 0, TEXT_BYTES)
     memcpy(at, <const char *> text, size)
+
+
+cdef list told_of(Limits limits, const Judgement *judged, tuple ends, double epoch_s):
+    """The header lines of ``table_told.told``."""
+    cdef list found = []
+    cdef const Tight *tight
+    cdef const Bound *bound
+    cdef int64_t reset
+    cdef int unit
+    for unit in (C_REQUESTS, C_TOKENS):
+        tight = &judged.tight[unit]
+        if tight.place < 0:
+            continue
+        bound = &limits._rules[tight.place]
+        reset = tight.reset if bound.kind < HOUR else 0
+        if HOUR <= bound.kind <= MONTH:
+            reset = max(<int64_t> ((<int64_t> ends[bound.kind - HOUR] - epoch_s) * 1e9), 0)
+        found.append((NAMES[unit][0], number(bound.limit)))
+        found.append((NAMES[unit][1], number(tight.left)))
+        found.append((NAMES[unit][2], period(reset)))
+    return found
+
+
+cdef bytes period(int64_t nanoseconds):
+    """As ``table_told.period``."""
+    cdef char text[TEXT]
+    cdef char *end = text + TEXT
+    cdef uint64_t seconds
+    cdef uint64_t milliseconds = (nanoseconds + 999_999) // 1_000_000
+    end -= 1
+    end[0] = c"s"
+    if milliseconds < 1000:
+        end -= 1
+        end[0] = c"m"
+        return written(text, digits(end, milliseconds))
+    seconds = (milliseconds + 999) // 1000
+    end = digits(end, seconds % 60 if seconds >= 60 else seconds)
+    if seconds >= 60:
+        end -= 1
+        end[0] = c"m"
+        end = digits(end, seconds // 60 % 60 if seconds >= 3600 else seconds // 60)
+    if seconds >= 3600:
+        end -= 1
+        end[0] = c"h"
+        end = digits(end, seconds // 3600)
+    return written(text, end)
+
+
+cdef bytes number(uint64_t value):
+    cdef char text[TEXT]
+    return written(text, digits(text + TEXT, value))
+
+
+cdef inline char *digits(char *end, uint64_t value) noexcept:
+    """Write a number in front of ``end``; where it begins."""
+    while True:
+        end -= 1
+        end[0] = <char> (c"0" + value % 10)
+        value //= 10
+        if not value:
+            return end
+
+
+cdef inline bytes written(const char *text, const char *start):
+    return PyBytes_FromStringAndSize(start, text + TEXT - start)
 
 
 cdef object taken_of(const Judgement *judged):

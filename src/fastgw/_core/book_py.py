@@ -86,6 +86,7 @@ from fastgw._core.table_layout import (
     tag_of,
 )
 from fastgw._core.table_lock import LaneLock
+from fastgw._core.table_told import Ends, Told, told
 
 
 class Book:
@@ -168,6 +169,24 @@ class Book:
                     return judged.verdict()
             self._counts[entry] = first + len(limits)
         return judged.verdict()
+
+    def charge(
+        self,
+        entry: int,
+        limits: Limits,
+        tokens: int,
+        nano: int,
+        now_ns: int,
+        windows: Windows,
+        ends: Ends,
+        epoch_s: float,
+    ) -> tuple[Told, int] | Taken:
+        """``take`` one request of these limits; what the answer tells of them and ``soft``, or the refusal.
+
+        ``ends`` are those of the windows, ``epoch_s`` is now, both UTC.
+        """
+        taken = self.take(entry, (limits,), 1, tokens, nano, now_ns, windows)
+        return taken if taken[0] >= 0 else (told(limits.limits, taken, ends, epoch_s), taken[9])
 
     def mark_sent(self, entry: int) -> None:
         """Say that the call goes upstream: from now on it may cost something, also if this worker dies."""
@@ -422,7 +441,7 @@ class Book:
             raise OverflowError(f"{windows} are not windows")
         if any(limits._top >= self._file.geometry.slots for limits in sets):
             raise IndexError(f"a rule's slot is beyond the table's {self._file.geometry.slots}")
-        rules = [limit for limits in sets for limit in limits._limits]
+        rules = [limit for limits in sets for limit in limits.limits]
         if self._counts[entry] + len(rules) > MAX_CHARGES:
             raise OverflowError(f"a call has at most {MAX_CHARGES} charges")
         return rules

@@ -49,16 +49,16 @@ _SLOT_MASK, BYTE, WINDOW_MASK = (1 << 24) - 1, 255, (1 << WINDOW_BITS) - 1
 class Limits:
     """Rules of one owner, compiled once for ``Book.take``. Raises ``ValueError`` for one that cannot be."""
 
-    __slots__ = ("_limits", "_top")
+    __slots__ = ("_top", "limits")
 
     def __init__(self, limits: Sequence[Limit]) -> None:
-        self._limits = tuple(Limit(*limit) for limit in limits)
-        for limit in self._limits:
+        self.limits = tuple(Limit(*limit) for limit in limits)
+        for limit in self.limits:
             check_limit(limit)
-        self._top = max((limit.slot for limit in self._limits), default=-1)
+        self._top = max((limit.slot for limit in self.limits), default=-1)
 
     def __len__(self) -> int:
-        return len(self._limits)
+        return len(self.limits)
 
 
 class Charge:

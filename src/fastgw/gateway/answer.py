@@ -6,6 +6,8 @@ from math import ceil
 from time import monotonic
 
 from fastgw._core import headers as native
+from fastgw._core import table
+from fastgw._core.table_told import lines
 from fastgw.call import Call
 from fastgw.dialects.base import Dialect
 from fastgw.dialects.errors import WRITERS
@@ -38,11 +40,7 @@ UPSTREAM_IDS = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
 """What OpenAI and most others, Anthropic and AWS call the id of a request."""
 
 SAFE_ID = re.compile(rb"[!-~]{1,128}")
-NS = 10**9
-RATELIMIT = {
-    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
-    for unit in ("requests", "tokens")
-}
+UNITS = {"requests": table.REQUESTS, "tokens": table.TOKENS}
 
 
 def upstream_headers(call: Call, reply: Reply) -> Headers:
@@ -85,13 +83,9 @@ def add_facts(call: Call, headers: Headers) -> None:
     """What fastgw tells of every call: its id, limits and, unless the operator hides them, the `x-fastgw-*` facts."""
     live = call.live
     headers += ((b"x-request-id", call.id.encode()), SERVER)
+    headers += call.told
     for unit, (limit, remaining, reset_ns) in call.ratelimit.items():
-        limit_name, remaining_name, reset_name = RATELIMIT[unit]
-        headers += (
-            (limit_name, b"%d" % limit),
-            (remaining_name, b"%d" % remaining),
-            (reset_name, _period(reset_ns)),
-        )
+        headers += lines(UNITS[unit], limit, remaining, reset_ns)
     if call.soft:
         headers.append((b"x-fastgw-soft-budget", b", ".join(_soft(rule) for rule in call.soft)))
     if not live.expose_facts:
@@ -144,16 +138,3 @@ def error_answer(call: Call, dialect: Dialect | None, error: GatewayError) -> tu
 def _soft(rule: Rule) -> bytes:
     """A soft budget that is used up: `key 1.5/day`."""
     return f"{rule.level} {dollars(rule.limit)}/{rule.per}".encode()
-
-
-def _period(nanoseconds: int) -> bytes:
-    """A duration as OpenAI writes it: `120ms`, `1s`, `6m0s`."""
-    if (milliseconds := -(-nanoseconds // 10**6)) < 1000:
-        return b"%dms" % milliseconds
-    seconds = -(-nanoseconds // NS)
-    if seconds < 60:
-        return b"%ds" % seconds
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return b"%dm%ds" % (minutes, seconds)
-    return b"%dh%dm%ds" % (*divmod(minutes, 60), seconds)

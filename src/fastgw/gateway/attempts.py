@@ -81,13 +81,15 @@ async def first_of(call: Call, dialect: Dialect, body: fields.Fields, tiers: Tie
                 _answered(call, way, reply.status, started, ready)
                 return reply
             asked += 1
-            if not await _to_next(call, way, reply, broken, started) or not _another(call, tiers, tried, asked, most):
+            another = await _to_next(call, way, reply, broken, started)
+            if not another or not _another(call, _more(tiers, tried), asked < most, sent=True):
                 return reply if broken is not None else _error_reply(call, way, reply)
             reply.close()
         except UpstreamError as error:
             asked += 1
             _failed(call, way, started, error)
-            if not _is_retried(error, call.model) or not _another(call, tiers, tried, asked, most):
+            another = _is_retried(error, call.model)
+            if not another or not _another(call, _more(tiers, tried), asked < most, sent=error.sent):
                 raise
         except GatewayError as error:
             # What this target has no word for another may have.
@@ -111,16 +113,17 @@ def _more(tiers: Tiers[Way], tried: Collection[Way]) -> list[Way]:
     return [way for tier in tiers for way in tier if way not in tried]
 
 
-def _another(call: Call, tiers: Tiers[Way], tried: Collection[Way], asked: int, most: int) -> bool:
-    """Whether another target may be asked now; a retry is then taken. Those that rest are noted where none is left."""
-    left = _more(tiers, tried)
-    if asked >= most or not left:
+def _another(call: Call, left: list[Way], may: bool, *, sent: bool) -> bool:
+    """Whether another of those `left` may be asked now; those that rest are noted where no other is.
+
+    A retry is then taken, but not after what was never sent: that has added to nobody's load.
+    """
+    if not left or not may:
         return False
     now = monotonic()
     now_ms = int(now * 1000)
     if any(way.health is None or not way.health.resting(now_ms) for way in left):
-        may: bool = call.model.may_retry()
-        return may
+        return not sent or bool(call.model.may_retry())
     for way in left:
         _rests(call, way, now)
     return False
@@ -225,9 +228,9 @@ def _remember(way: Way, means: failures.Class, reply: Reply, now_ms: int) -> Non
     if means in ("outage", "overloaded", "timeout"):
         health.failed(now_ms)
     elif means in REST_S:
-        if means == "rate" and not way.model:
-            return  # of all that is behind a wildcard it is the one model that is asked for too often
         told = retry_after.seconds(reply.headers, reply.body, time())
+        if means == "rate" and not way.model:
+            told = REST_S["rate"]  # of all that is behind a wildcard it is one model that is asked for too often
         if told is not None or not way.alone:
             health.rest(now_ms, REST_S[means] if told is None else told, "auth" if means == "auth" else "rate")
     else:

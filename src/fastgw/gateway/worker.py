@@ -33,6 +33,7 @@ from fastgw.upstream.client import Client
 TICK_S = 0.25
 TICKS_A_BEAT = 4
 LAST_WORDS_S = 1.0
+COLLECT_S = 2.0
 GC_THRESHOLDS = (50_000, 20, 20)
 
 
@@ -121,6 +122,8 @@ class Worker:
         self._plan = plan
         self._use(plan)
         self._counts.use(plan)
+        # Calls that failed are garbage in cycles, which hold the plan before this one, and its file, until then.
+        asyncio.get_running_loop().call_later(COLLECT_S, gc.collect)
         self._tell("plan", revision=plan.revision, ok=True)
 
     def _use(self, plan: Plan) -> None:
@@ -253,6 +256,7 @@ async def _serve(job: Job, control: socket.socket) -> int:
         plan = await asyncio.to_thread(plan_file.read, job.plan)
         log.set_level(plan.options.log_level)
         worker = Worker(job, channel, plan, log)
+        del plan  # or the first one would stay for the worker's life, whatever is published
     except Exception as error:  # noqa: BLE001 - told here, once; the node tries again
         log.error("worker_start_failed", worker=job.index, error=error)
         log.close()

@@ -6,7 +6,7 @@ depends on who serves it. Where a model has one target both are one step. A targ
 over; any other limit refuses the call.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from fastgw._core import fields, table
 from fastgw.call import Call
@@ -86,8 +86,7 @@ class Limiter:
         self._calls: Remembered[bytes, dict[str, Side]] = Remembered()
         self._both: Remembered[tuple[bytes, str], Both] = Remembered()
         self._attempts: Remembered[bytes, dict[tuple[str, str], Side]] = Remembered()
-        self._hour = 0.0
-        self._windows = windows(0)
+        self._turn(0.0)
 
     def enter(self, call: Call) -> None:
         """Note the call among those in flight and take what it takes at once. Raises GatewayError."""
@@ -118,7 +117,7 @@ class Limiter:
                     given, made = call.reserved or self._reserved(call)
                     read, written, fixed = both.rates
                     nano = -(-(given * read + made * written + fixed) // PICO_PER_NANO)
-            self._take(call, limits, nano)
+            self._charge(call, limits, nano)
         call.attempt_charge = both.first
 
     def enter_model(self, call: Call, route: Route) -> None:
@@ -223,30 +222,57 @@ class Limiter:
             return refused
         return None
 
+    def _charge(self, call: Call, limits: Side, nano: int) -> None:
+        """As `_take`, in the only step that there is: what the answer tells of it is known at once."""
+        reserved = call.reserved
+        if reserved is None:
+            reserved = self._reserved(call) if limits.tokens else NOTHING
+        tokens = reserved[0] + reserved[1]
+        now = call.epoch_s
+        if now // HOUR_S != self._hour:
+            self._turn(now)
+        taken = self._book.charge(
+            call.entry, limits.limits[0], tokens, nano, call.now_ns, self._windows, self._ends, now
+        )
+        if len(taken) > 2:
+            self._refuse(call, limits.rules, taken, tokens, nano)
+        call.told, soft = taken
+        if soft:
+            call.soft = tuple(rule for n, rule in enumerate(limits.rules) if soft >> n & 1)
+
+    def _turn(self, now: float) -> None:
+        """Another hour has begun."""
+        self._hour, self._windows = now // HOUR_S, windows(int(now))
+        hour, day, month = (window_end(kind, int(now)) or 0 for kind in (table.HOUR, table.DAY, table.MONTH))
+        self._ends = hour, day, month
+
     def _take(self, call: Call, limits: Side, nano: int) -> None:
         rules = limits.rules
         reserved = call.reserved
         if reserved is None:
             reserved = self._reserved(call) if limits.tokens or limits.money else NOTHING
         tokens = reserved[0] + reserved[1]
-        hour = call.epoch_s // HOUR_S
-        if hour != self._hour:
-            self._hour, self._windows = hour, windows(int(call.epoch_s))
+        if call.epoch_s // HOUR_S != self._hour:
+            self._turn(call.epoch_s)
         taken = self._book.take(call.entry, limits.limits, 1, tokens, nano, call.now_ns, self._windows)
-        refused, wait_ns, used, tight, left, reset, tight_tokens, left_tokens, reset_tokens, soft = taken
-        if refused >= 0:
-            rule = rules[refused]
-            call.refused_by = rule.level
-            wait = _wait(rule, wait_ns, call.epoch_s)
-            if rule.unit in ("requests", "tokens"):
-                self._tell(call, rule, 0, int((wait or 0.0) * NS))
-            raise refusal(rule, wait, used, tokens if rule.unit == "tokens" else nano)
+        if taken[0] >= 0:
+            self._refuse(call, rules, taken, tokens, nano)
+        _, _, _, tight, left, reset, tight_tokens, left_tokens, reset_tokens, soft = taken
         if tight >= 0:
             self._tell(call, rules[tight], left, reset)
         if tight_tokens >= 0:
             self._tell(call, rules[tight_tokens], left_tokens, reset_tokens)
         if soft:
             call.soft = (*call.soft, *(rule for n, rule in enumerate(rules) if soft >> n & 1))
+
+    def _refuse(self, call: Call, rules: tuple[Rule, ...], taken: table.Taken, tokens: int, nano: int) -> NoReturn:
+        refused, wait_ns, used = taken[:3]
+        rule = rules[refused]
+        call.refused_by = rule.level
+        wait = _wait(rule, wait_ns, call.epoch_s)
+        if rule.unit in ("requests", "tokens"):
+            self._tell(call, rule, 0, int((wait or 0.0) * NS))
+        raise refusal(rule, wait, used, tokens if rule.unit == "tokens" else nano)
 
     def _tell(self, call: Call, rule: Rule, remaining: int, reset_ns: int) -> None:
         """Remember the tightest limit of each unit for the answer's headers."""

@@ -36,7 +36,7 @@ GENERAL: Final = (
         "context",
         _BODY_FAULTS,
         (
-            b"context_length_exceeded", b"maximum context length", b"prompt is too long", b"input is too long",
+            b"context_length_exceeded", b"maximum context length", b"prompt is too long", b"nput is too long",
             b"exceeds the maximum number of tokens", b"exceed context limit", b"context window", b"context length",
             b"too many input tokens", b"too many tokens:", b"reduce the length of the",
         ),
