@@ -4,7 +4,8 @@
 #   make run     start a gateway on 127.0.0.1:4000        make test   all tests, then the pure-Python twins
 #   make lint    style, types, house rules                make fmt    format and mend what can be mended
 #   make check   lint, ASan, conformance, speed gates     make bench  measure against nginx and HAProxy
-#   make soak    look for new failing examples (SEED=n), kill 200 times (KILLS=n), by hand
+#   make soak    by hand: faults for MINUTES=n with SEED=n, new failing examples, KILLS=n processes killed
+#   make fuzz    by hand: every parser for SECONDS=n, the native ones under AddressSanitizer
 #   make clean   remove what was built
 VENV  ?= .venv
 TESTS ?= tests
@@ -20,7 +21,7 @@ ASAN  := build/asan-lib
 READY := $(if $(wildcard $(VENV)/.dev),$(VENV)/.native,$(VENV)/.core)
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint fmt check conformance bench bench-gate soak clean asan native
+.PHONY: run test lint fmt check conformance bench bench-gate soak fuzz clean asan native
 
 run: $(READY)
 	@$(BIN)/python tools/native.py
@@ -28,6 +29,7 @@ run: $(READY)
 
 test: $(VENV)/.build-tools $(VENV)/.native
 	$(BIN)/python tools/native.py --require
+	@$(APT) fronts || echo 'fastgw: what is tested behind nginx and HAProxy is skipped'
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 	FASTGW_PURE=1 $(BIN)/python -m pytest tests/_core
 
@@ -69,9 +71,22 @@ bench: $(VENV)/.native
 	$(APT) bench
 	$(BIN)/python -m bench
 
-# The same property tests with examples of their own: what `make test` leaves alone so that it fails for a reason.
+# Mixed faults for a while, then the same property tests with examples of their own: what `make test` leaves alone so that
+# it fails for a reason.
 soak: $(VENV)/.build-tools $(VENV)/.native
+	nice -n 10 $(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 	HYPOTHESIS_PROFILE=random FASTGW_STRESS_KILLS=$${KILLS:-200} $(BIN)/python -m pytest -n $(JOBS) --hypothesis-seed=$${SEED:-random} $(TESTS)
+
+# Each target so long; the native ones under AddressSanitizer.
+fuzz: $(VENV)/.build-tools $(VENV)/.native
+	$(APT) asan
+	rm -rf $(ASAN)
+	FASTGW_ASAN=1 $(BIN)/python setup.py -q build --build-lib $(ASAN) --build-temp build/asan-tmp
+	PYTHONPATH=$(ASAN):. FASTGW_ASAN_TREE=$(ASAN) PYTHONMALLOC=malloc \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  $(BIN)/python -m tests.fuzz.run --target native --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+	$(BIN)/python -m tests.fuzz.run --target others --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 native: $(VENV)/.native
 

@@ -8,8 +8,7 @@ Two kinds of figures, each held against `baseline.json` beside this file:
   valgrind is missing, the same in time and with a margin for noise.
 - `ratios`: CPU of fastgw over CPU of nginx on the same work in the same minutes, over sockets, the median of five
   interleaved pairs. One that is too high is measured again, twice at most: a busy neighbour comes and goes, a
-  slow-down stays. The promised floors hold whatever the baseline says, but for those in `MISSED`, which do not hold
-  now: `make bench` says so each time, and here they are kept from getting worse.
+  slow-down stays. The promised floors hold whatever the baseline says.
 
 `--slow N` burns N microseconds in every call, on purpose: `python -m bench.gate --slow 40` must end with 1.
 `--update` writes what was measured as the new baseline; commit it with the change that explains it.
@@ -40,9 +39,6 @@ COUNT_MARGIN: Final = 1.05
 STRANGE_BUILD_MARGIN: Final = 1.30
 TIME_MARGIN: Final = 1.35
 COUNTED: Final = ("call", "event")
-MISSED: Final = frozenset({"chat-0.4k"})
-"""Held until limits on tokens, money and calls at once were counted: 6.3 to 8.8 x nginx since, and 5 is promised."""
-
 RATIOS: Final = ("chat-0.4k", "stream")
 
 
@@ -142,7 +138,7 @@ def check_ratios(baseline: dict[str, Any], slowed: int) -> list[Verdict]:
     known = baseline.get("ratios", {})
     verdicts = []
     for name in RATIOS:
-        bound = ratio_bound(known.get(name), None if name in MISSED else cases.FLOORS.get(name))
+        bound = ratio_bound(known.get(name), cases.FLOORS.get(name))
         found, rounds = best_of(partial(ratio, name, slowed), bound.allowed, ROUNDS)
         verdicts.append(Verdict(f"{name}: CPU of fastgw / nginx", found, known.get(name), bound, rounds))
     return verdicts

@@ -11,6 +11,7 @@ import pytest
 
 from fastgw.child import Listener
 from fastgw.granian_host import Host
+from fastgw.plan.edge import Front
 
 REQUEST = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
 Reached = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -134,8 +135,8 @@ async def test_who_leaves_accepts_nobody_and_sends_clients_away_with_their_next_
     copy = socket.socket(fileno=os.dup(served.host._listeners[0].fd))
     kept, kept_writer = await served.reach(0)
     idle, idle_writer = await served.reach(0)
-    assert b"connection: close" not in await kept.readuntil(b"last\r\n0\r\n\r\n")
-    await idle.readuntil(b"last\r\n0\r\n\r\n")
+    assert b"connection: close" not in await kept.readuntil(b"last")
+    await idle.readuntil(b"last")
     served.host.leave()
     late, late_writer = await served.reach(0)
     with pytest.raises(TimeoutError):
@@ -151,3 +152,35 @@ async def test_who_leaves_accepts_nobody_and_sends_clients_away_with_their_next_
         writer.close()
     taken.close()
     copy.close()
+
+
+async def test_another_front_is_for_newcomers(serve: Callable[..., Served]) -> None:
+    app = App()
+    served = serve(app)
+    kept, kept_writer = await served.reach(0)
+    await kept.readuntil(b"last")
+    busy, busy_writer = await served.reach(1, b"/wait")
+    await app.waiting.wait()
+    served.host.renew(Front(http2=True))
+    reader, writer = await asyncio.open_connection(*served.addresses[0])
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+    assert (await asyncio.wait_for(reader.readexactly(9), 10))[3] == 4, "SETTINGS (RFC 9113 section 6.5)"
+    kept_writer.write(REQUEST % b"/")
+    assert b"connection: close" in await asyncio.wait_for(kept.readuntil(b"last"), 10)
+    app.go_on.set()
+    assert b"last" in await asyncio.wait_for(busy.read(), 10)
+    for end in (writer, kept_writer, busy_writer):
+        end.close()
+
+
+async def test_another_application_serves_what_comes(serve: Callable[..., Served]) -> None:
+    served = serve(App())
+
+    async def other(scope: dict[str, Any], proto: Any) -> None:
+        await proto.send({"type": "http.response.start", "status": 204, "headers": []})
+        await proto.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    served.host.use(other)
+    reader, writer = await served.reach(0)
+    assert await asyncio.wait_for(reader.read(12), 10) == b"HTTP/1.1 204"
+    writer.close()

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sees that what a make target needs from the system is there. Arguments: build | asan | bench | a Debian package.
+# Sees that what a make target needs from the system is there. Arguments: build | asan | fronts | bench | a Debian package.
 #   build  a C compiler and the headers of $PYTHON      asan  its address sanitizer
+#   fronts nginx and HAProxy, which tests put before the gateway
 #   bench  nginx, HAProxy and wrk: what the gateway is measured against, and with
 # As root with apt-get what is missing is installed; otherwise the line to run is printed and the exit code is 1.
 set -eu
@@ -34,6 +35,10 @@ for group in "$@"; do
         need "$(headers_package)" has_headers
         ;;
     asan) need libasan8 has_asan ;;
+    fronts)
+        need nginx-light command -v nginx
+        need haproxy command -v haproxy
+        ;;
     bench)
         need nginx-light command -v nginx
         need haproxy command -v haproxy

@@ -116,9 +116,11 @@ class Parsed:
 
 
 PIECES = st.sampled_from(
-    [b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"\r\n", b"\r\n\r\n", b"\n", b"Content-Length: 5",
-     b"content-length:0", b"X-A: b", b"Connection: keep-alive", b"Connection: close", b"Transfer-Encoding: chunked", b"hello", b"5\r\nhello",
-     b" ", b":", b"\x00", b"caf\xe9"]
+    [
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"\r\n", b"\r\n\r\n", b"\n", b"Content-Length: 5"),
+        *(b"content-length:0", b"X-A: b", b"Connection: keep-alive", b"Connection: close", b"hello", b"5\r\nhello"),
+        *(b"Transfer-Encoding: chunked", b" ", b":", b"\x00", b"caf\xe9"),
+    ]
 )  # fmt: skip
 
 

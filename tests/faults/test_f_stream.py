@@ -8,7 +8,6 @@ from tests.faults.conftest import KEY, World
 from tests.faults.invariants import eventually, fault
 from tests.faults.tongues import (
     BOTH,
-    CHAT,
     EVENT_STREAM,
     GEMINI,
     JSON,

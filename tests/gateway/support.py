@@ -79,7 +79,7 @@ class Pool:
     async def send(self, head, body, timeouts, *, whole):
         self.sent.append((head, body, whole))
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 

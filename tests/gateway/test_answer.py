@@ -13,7 +13,6 @@ from fastgw.telemetry.record import Attempt
 from tests.gateway.support import Way, call_of, live_of, reply_of
 
 
-
 def facts_of(call):
     found = []
     add_facts(call, found)

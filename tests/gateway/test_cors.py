@@ -7,46 +7,86 @@ from fastgw.plan.edge import Cors
 
 PAGE = (b"origin", b"https://a.example")
 WANTS = (b"access-control-request-method", b"POST")
+ORIGIN, ALLOWED = b"access-control-allow-origin", b"access-control-allow-headers"
+
+
+class Done:
+    """What granian gives back where there is nothing to wait for."""
+
+    def __await__(self):
+        return iter(())
 
 
 class Proto:
     def __init__(self):
         self.sent = []
-
-    async def receive(self):
-        raise AssertionError("a preflight has no body")
+        self.receive = None
 
     def send(self, event):
         self.sent.append(event)
-        return self._done()
-
-    async def _done(self):
-        pass
+        return Done()
 
 
 async def app(scope, proto):
-    for event in ({"type": "http.response.start", "status": 201, "headers": [(b"x", b"1")]},
-                  {"type": "http.response.body", "body": b"b", "more_body": False}):  # fmt: skip
-        await proto.send(event)
+    await proto.send({"type": "http.response.start", "status": 201, "headers": [(b"x", b"1")]})
+    await proto.send({"type": "http.response.body", "body": b"b", "more_body": False})
 
 
 async def told(cors, *headers, method="OPTIONS"):
     """Status and headers of the answer."""
     proto = Proto()
-    given = CrossOrigin(app, cors)({"method": method, "headers": list(headers)}, proto)
-    with pytest.warns(RuntimeWarning, match="never awaited") if method == "OPTIONS" and WANTS in headers else none():
-        await given
-    head = proto.sent[0]
-    return head["status"], dict(head["headers"])
-
-
-class none:
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *_):
-        pass
+    await CrossOrigin(app, cors)({"method": method, "headers": list(headers)}, proto)
+    assert [event["type"] for event in proto.sent] == ["http.response.start", "http.response.body"]
+    return proto.sent[0]["status"], dict(proto.sent[0]["headers"])
 
 
 def cors(*origins, **more):
     return Cors(frozenset(origins), **more)
+
+
+async def test_a_preflight_never_reaches_the_application():
+    status, headers = await told(cors("https://a.example"), PAGE, WANTS)
+    assert status == 204
+    assert headers[ORIGIN] == PAGE[1]
+    assert headers[b"vary"] == b"origin"
+    assert ALLOWED not in headers
+
+
+async def test_what_is_no_preflight_reaches_it():
+    for headers in ((PAGE,), (WANTS,), ()):
+        assert (await told(cors("*"), *headers))[0] == 201
+    assert (await told(cors("*"), PAGE, WANTS, method="POST"))[0] == 201
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "POST"])
+async def test_other_pages_are_told_nothing(method):
+    _, headers = await told(cors("https://b.example"), PAGE, WANTS, method=method)
+    assert not [name for name in headers if name.startswith(b"access-control-")]
+    assert headers[b"vary"] == b"origin", "a cache must not show this answer to the page that may read it"
+
+
+async def test_everybody_is_no_one_in_particular():
+    _, headers = await told(cors("*"), PAGE, method="POST")
+    assert headers[ORIGIN] == b"*"
+    assert b"vary" not in headers
+    assert b"access-control-allow-credentials" not in headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (b"authorization, content-type", b"authorization, content-type"),
+        (b"x\r\nset-cookie: a", None),
+        (b"a b", None),
+        (b"a" * 5000, None),
+    ],
+)
+async def test_asked_headers_are_names_or_are_not_repeated(asked, expected):
+    _, headers = await told(cors("*"), PAGE, WANTS, (b"access-control-request-headers", asked))
+    assert headers.get(ALLOWED) == expected
+
+
+async def test_listed_headers_stand_in_place_of_those_asked_for():
+    listed = cors("*", headers=("authorization", "x-team"), max_age=5)
+    _, headers = await told(listed, PAGE, WANTS, (b"access-control-request-headers", b"other"))
+    assert (headers[ALLOWED], headers[b"access-control-max-age"]) == (b"authorization, x-team", b"5")

@@ -105,9 +105,13 @@ def add_facts(call: Call, headers: Headers) -> None:
     overhead_us = int((monotonic() - call.started - call.upstream_seconds) * 1_000_000)
     headers += (
         live.revision_header,
-        ONE if len(call.attempts) == 1 else (b"x-fastgw-attempts", b"%d" % record.asked(call.attempts)),
+        ONE if len(call.attempts) == 1 and call.status < 400 else _asked(call.attempts),
         (b"x-fastgw-overhead-ms", b"%d.%03d" % divmod(overhead_us, 1000)),
     )
+
+
+def _asked(attempts: Sequence[record.Attempt]) -> tuple[bytes, bytes]:
+    return b"x-fastgw-attempts", b"%d" % record.asked(attempts)
 
 
 def _route(attempts: Sequence[record.Attempt]) -> bytes:

@@ -285,12 +285,12 @@ class Pipeline:
 
     def _answer(self, call: Call, match: Match | None) -> tuple[int, bytes]:
         exchange = call.exchange
+        scan = self._scan(call)
         if self.refusing == "overloaded":
             self.shed += 1
             raise GatewayError("overloaded", "Too much is going on here; send the request again.", retry_after=1)
         if self.refusing:
             raise relay.interrupted("shutting_down")
-        scan = self._scan(call)
         named = routes.model_in(exchange.path) if exchange.method == "GET" else None
         if named is None and routes.malformed(exchange.path):
             raise Doubtful("bad_request", "The path is not in its plain form: no //, no dot segments, no escapes.")

@@ -107,6 +107,8 @@ def _tls(context: Context, one: written.Tls | None) -> Tls | None:
     try:
         # With a password, even an empty one, nobody is asked for it at a terminal.
         trial.load_cert_chain(one.cert, one.key, password="")
+        if (_read(one.cert), _read(one.key)) != (cert, key):
+            raise ValueError  # what was tried is not what was read: the next look will find both
     except (ssl.SSLError, OSError, ValueError):
         rule = "the key must be the certificate's own, without a password, both as PEM"
         context.errors.append(f"listen.tls: {one.cert} and {one.key} are no pair that can be served with; {rule}")
