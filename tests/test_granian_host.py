@@ -168,7 +168,7 @@ async def test_another_front_is_for_newcomers(serve: Callable[..., Served]) -> N
     kept_writer.write(REQUEST % b"/")
     assert b"connection: close" in await asyncio.wait_for(kept.readuntil(b"last"), 10)
     app.go_on.set()
-    assert b"last" in await asyncio.wait_for(busy.read(), 10)
+    assert b"last" in await asyncio.wait_for(busy.readuntil(b"last"), 10)
     for end in (writer, kept_writer, busy_writer):
         end.close()
 

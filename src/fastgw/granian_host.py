@@ -213,12 +213,10 @@ class Host:
             for listener in self._listeners:
                 with _files(None if listener.unix else front.tls) as tls:
                     self._serve(listener, generation, tls, http2=front.http2)
-        except BaseException as error:
+        except (OSError, ValueError, TypeError) as error:
             generation.stop()
-            # What granian cannot do is a panic there, which is no Exception here.
-            if type(error).__name__ != "PanicException":
-                raise
-            raise HostError(f"the HTTP server refuses: {error}") from None
+            # A certificate that rustls cannot use is none of these: granian aborts the process. The plan's were tried.
+            raise HostError(f"the HTTP server refuses: {error}") from error
         return generation
 
     def _retire(self, generation: _Generation) -> None:

@@ -38,6 +38,7 @@ def config(mock_url: str, scripted_port: int, closed_port: int) -> str:
         f"  {name}: {{targets: [{{provider: mock, model: {name}, {PRICE}}}]}}" for name in MOCK_MODELS
     )
     scripted = "provider: scripted, model: upstream-model"
+    unbroken = "breaker: {failures: 0}"  # one test's faults are not to tell in the next
     quick = "timeout: {first_token: 600ms, idle: 600ms, total: 5s}"
     return f"""
 providers:
@@ -51,9 +52,10 @@ models:
   renamed: {{targets: [{{provider: mock, model: mock-small, {PRICE}}}]}}
   unpriced: {{targets: [{{provider: mock, model: mock-large}}]}}
   our-key-refused: {{targets: [{{provider: mock_wrong_key, model: mock-small}}]}}
-  scripted: {{targets: [{{{scripted}, {PRICE}}}]}}
-  scripted-quick: {{targets: [{{{scripted}, {PRICE}}}], {quick}}}
+  scripted: {{targets: [{{{scripted}, {PRICE}}}], {unbroken}}}
+  scripted-quick: {{targets: [{{{scripted}, {PRICE}}}], {unbroken}, {quick}}}
   scripted-retry:
+    {unbroken}
     targets: [{{{scripted}}}, {{provider: mock, model: mock-small, priority: 2}}]
     balance: priority
     retry: {{attempts: 2, on: [connect, timeout, 5xx, 429, 503]}}

@@ -4,6 +4,7 @@ Exempt is what docs/pass-through.md lists: `usage.cost` in the usage chunk a cli
 verdict on the gateway's own credential (tests at the end). Ids and times are the same since the mock is seeded.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,8 @@ def test_stream(straight: openai.OpenAI, client: openai.OpenAI, name: str) -> No
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_errors(straight: openai.OpenAI, client: openai.OpenAI, name: str, stream: bool) -> None:
+    if stream and name == "429":
+        time.sleep(1.2)  # the provider has asked to be left alone for a second
     expected, got = both(straight, client, ERRORS[name], stream=stream)
     assert expected[0] == "error" or name == "bad_json"
     assert got == expected

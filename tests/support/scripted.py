@@ -6,6 +6,7 @@ they say. When the steps are over the connection is closed with FIN.
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -175,7 +176,8 @@ class Seen(asyncio.Protocol):
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._transport.abort()
+        with contextlib.suppress(AttributeError):  # asyncio's TLS before 3.11.5, where it was aborted already
+            self._transport.abort()
 
     async def _play(self, steps: Steps) -> None:
         try:

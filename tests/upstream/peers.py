@@ -91,7 +91,8 @@ class Server:
         self._server.close()
         tasks = list(self._tasks)
         for peer in self.peers:
-            peer.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # asyncio's TLS before 3.11.5, where it was aborted already
+                peer.writer.transport.abort()
         for task in tasks:
             task.cancel()
         if tasks:
