@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from bench import cpu, keys, load, payloads, servers, streams
+from bench.counting import counting
 from bench.pairs import Figure, Samples, interleave
 from bench.processes import BenchError, Stage
 from bench.servers import Server
@@ -283,6 +284,7 @@ CASES: Final[dict[str, Callable[[Settings], list[Figure]]]] = {
     "chat-10k": partial(chat, name="chat-10k", size=10_000),
     "chat-100k": partial(chat, name="chat-100k", size=100_000),
     "reply-100k": partial(chat, name="reply-100k", size=400, reply=100_000),
+    "counting": lambda settings: counting(settings.pairs),
     "waiting": waiting,
     "stream": stream,
     "translated": translated,

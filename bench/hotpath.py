@@ -120,13 +120,13 @@ class Caller:
 class HotPath:
     """A gateway by `everything-on.yaml` over transports that are not there."""
 
-    def __init__(self, directory: Path, *, slowed: int = 0) -> None:
+    def __init__(self, directory: Path, *, slowed: int = 0, config: Path = CONFIG) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._answer = [_whole()]
         spool_dir(str(directory)).mkdir(mode=0o700)
         self._table = open_table(str(directory), create=True)
-        sources = Sources(data_dir=str(directory), environ={}, config=str(CONFIG))
+        sources = Sources(data_dir=str(directory), environ={}, config=str(config))
         plan = build(sources, revision=1, table=self._table, registry=SeriesRegistry(8192))
         self._lane = self._table.claim_lane(time.monotonic_ns())
         self._writer = Writer(spool_dir(str(directory)), self._lane.index, SEGMENT)
@@ -193,7 +193,7 @@ def reference(rounds: int) -> int:
 
 
 async def _run(arguments: argparse.Namespace, directory: Path) -> None:
-    path = HotPath(directory, slowed=arguments.slow)
+    path = HotPath(directory, slowed=arguments.slow, config=arguments.config)
     await path.calls(WARM_UP, stream=False)
     await path.calls(WARM_UP // 10, stream=True)
     reference(10)
@@ -230,6 +230,7 @@ def _work(path: HotPath, arguments: argparse.Namespace) -> tuple[Callable[[], Aw
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.hotpath", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--calls", type=int, default=2_000)
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--slow", type=int, default=0, metavar="US", help="burn so many microseconds in every call")
     arguments = parser.parse_args(argv)
     print(f"native {core.NATIVE}, table {shared.__name__}")

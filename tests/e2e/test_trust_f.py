@@ -408,4 +408,4 @@ def test_the_recorded_replies_are_small() -> None:
     """Every byte of them is tried."""
     assert 200 < len(WHOLE) < 600
     assert 600 < len(STREAM) < 1500
-    assert 0 < FIRST_EVENT < FINISHED < DONE_END < len(STREAM)
+    assert 0 < FIRST_CONTENT < FINISHED < DONE_END < len(STREAM)
