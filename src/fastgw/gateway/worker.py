@@ -168,7 +168,7 @@ class Worker:
 
     def _beat(self) -> None:
         self._lane.beat(time.monotonic_ns())
-        self._counts.publish(self._lane, self._client, self._log)
+        self._counts.publish(self._lane, self._client, self._log, self._gateway.pipeline.shed)
         pools = self._client.stats().values()
         self._tell(
             "beat",
@@ -199,7 +199,7 @@ class Worker:
     async def _close(self) -> None:
         await self._gateway.close()
         await asyncio.sleep(0)  # a turn for calls that were ended just now to write their records
-        self._counts.publish(self._lane, self._client, self._log)
+        self._counts.publish(self._lane, self._client, self._log, self._gateway.pipeline.shed)
         self._writer.close()
         self._lane.close()
         self._table.close()
@@ -217,15 +217,17 @@ class Counts:
         self._places = places
         self._log_lines = Mirror(places.log_lines_dropped)
         self._credentials = Mirror(places.credential_failures)
+        self._shed = Mirror(places.calls_shed)
         self._pools: dict[Any, tuple[int, ...]] = {}
 
     def use(self, plan: Plan) -> None:
         """Places never move, so that a new plan changes nothing that was begun."""
         self._places = ProcessHandles.find(plan.series)
 
-    def publish(self, lane: Any, client: Client, log: Log) -> None:
+    def publish(self, lane: Any, client: Client, log: Log, shed: int) -> None:
         """Add what has come since the last time."""
         self._log_lines.publish(lane, log.dropped)
+        self._shed.publish(lane, shed)
         self._credentials.publish(lane, client.vault.failures)
         for place, count in client.counts.items():
             lane.add(place, count)

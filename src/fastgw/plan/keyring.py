@@ -8,6 +8,7 @@ length, both of the row), then the rows in msgpack. Offsets count from the index
 import hashlib
 import mmap
 import struct
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
@@ -28,8 +29,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Key).decode
 
 
-class Remembered(dict[H, T], Generic[H, T]):
-    """A dict that forgets what came first when it holds more than `most`."""
+class Remembered(OrderedDict[H, T], Generic[H, T]):
+    """A dict that forgets what came first when it holds more than `most`.
+
+    Not a plain dict: that one's first item is looked for behind all that were taken from its front before.
+    """
 
     def __init__(self, most: int = REMEMBERED) -> None:
         super().__init__()
@@ -38,7 +42,7 @@ class Remembered(dict[H, T], Generic[H, T]):
     def remember(self, key: H, value: T) -> T:
         """Keep `value` and give it back."""
         if len(self) >= self._most:
-            del self[next(iter(self))]
+            self.popitem(last=False)
         self[key] = value
         return value
 

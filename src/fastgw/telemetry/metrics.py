@@ -75,6 +75,7 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("fastgw_soft_budget_exceeded_total", "counter", "Calls that met a soft budget used up."),
     Metric("fastgw_calls_reaped_total", "counter", "Calls whose worker died, settled and recorded by the node."),
+    Metric("fastgw_calls_shed_total", "counter", "Calls refused by a worker that had too much to do."),
     Metric("fastgw_records_written_total", "counter", "Records appended to the spool."),
     Metric("fastgw_records_shed_total", "counter", "Records lost: no spool segment was ready, or too large."),
     Metric(
@@ -211,6 +212,7 @@ class ProcessHandles(_Places, frozen=True, gc=False):
     overshoot_nano: int
     soft_exceeded: int
     calls_reaped: int
+    calls_shed: int
     records_written: int
     records_shed: int
     records_dropped: int
@@ -236,6 +238,7 @@ _PROCESS_SERIES: dict[str, str] = {
     "overshoot_nano": "fastgw_budget_overshoot_dollars_total",
     "soft_exceeded": "fastgw_soft_budget_exceeded_total",
     "calls_reaped": "fastgw_calls_reaped_total",
+    "calls_shed": "fastgw_calls_shed_total",
     "records_written": "fastgw_records_written_total",
     "records_shed": "fastgw_records_shed_total",
     "records_dropped": "fastgw_records_dropped_total",
