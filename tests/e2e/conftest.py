@@ -35,7 +35,8 @@ PRICE = "price: {input: 2.5, output: 10, cached: 1.25}"
 def config(mock_url: str, scripted_port: int, closed_port: int) -> str:
     """The session node's config."""
     mock_models = "\n".join(
-        f"  {name}: {{targets: [{{provider: mock, model: {name}, {PRICE}}}]}}" for name in MOCK_MODELS
+        f"  {name}: {{targets: [{{provider: mock, model: {name}, {PRICE}}}], breaker: {{failures: 0}}}}"
+        for name in MOCK_MODELS
     )
     scripted = "provider: scripted, model: upstream-model"
     unbroken = "breaker: {failures: 0}"  # one test's faults are not to tell in the next

@@ -40,6 +40,10 @@ for one in (
 """
 
 
+STEADY = "breaker: {failures: 0}"
+"""One test's errors are not to tell in the next."""
+
+
 def config(mock_url: str, stage: Stage | None) -> str:
     lines = ["providers:"]
     for name in UPSTREAMS:
@@ -50,9 +54,12 @@ def config(mock_url: str, stage: Stage | None) -> str:
     for name in UPSTREAMS:
         if stage is not None:
             lines += [
-                f"  {name}.{model}: {{targets: [{{provider: staged_{name}, model: {model}}}]}}" for model in STAGED
+                f"  {name}.{model}: {{targets: [{{provider: staged_{name}, model: {model}}}], {STEADY}}}"
+                for model in STAGED
             ]
-        lines += [f"  {name}.{model}: {{targets: [{{provider: {name}, model: {model}}}]}}" for model in MODELS]
+        lines += [
+            f"  {name}.{model}: {{targets: [{{provider: {name}, model: {model}}}], {STEADY}}}" for model in MODELS
+        ]
         lines.append(f'  {name}.dropping: {{targets: [{{provider: {name}, model: mock-small, drop: ["*"]}}]}}')
     return "\n".join([*lines, "keys:", f'  - {{name: main, secret: "{KEY}"}}', ""])
 

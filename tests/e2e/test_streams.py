@@ -153,7 +153,7 @@ async def test_nothing_is_sent_before_the_first_event(world: World) -> None:
 async def test_heartbeats_in_silence(world: World) -> None:
     """The node's heartbeat is 300 ms here, looked after every half second."""
     events = chat_events("a", "b")
-    first, rest = wire(events[:1]), wire(events[1:])
+    first, rest = wire(events[:2]), wire(events[2:])
     steps = [Send(head(200, EVENT_STREAM) + chunked(first, last=False)), Sleep(1.6), Send(chunked(rest))]
     got, _ = await one(world, steps, ask())
     assert 1 <= got.body.count(b": ping\n\n") <= 5

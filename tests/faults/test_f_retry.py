@@ -38,6 +38,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         for name in KINDS:
             one = f"{{provider: {name}_a, model: m, {PRICE}}}"
             lines.append(f"  {name}: {{targets: [{one}], {RETRY}{breaker()}}}")
+            lines.append(f"  {name}-plain: {{targets: [{one}], {RETRY}, breaker: {{failures: 0}}}}")
             two = f"{{provider: {name}_b, model: m, priority: 2}}"
             lines.append(f"  {name}-two: {{targets: [{one}, {two}], {RETRY}{breaker()}}}")
         lines += [f"keys: [{{name: k, secret: {KEY}}}]", ""]
@@ -86,7 +87,7 @@ async def test_f19_the_caller_learns_when_to_come_again(pair: Pair, spelling: st
     names = {"seconds": "retry-after", "date": "retry-after", "milliseconds": "retry-after-ms"}
     async with fault(gateway, KEY) as run, ScriptedUpstream([[refusing(spelling)]], port=port) as upstream:
         asks = [(tongue, stream) for tongue in spelled(spelling) for stream in (False, True)]
-        for one in await run.many(asks, ""):
+        for one in await run.many(asks, "-plain"):
             assert (one.reply.status, one.reply.ending) == (429, "whole")
             assert b"too many requests" in one.reply.body
             if spelling == "RetryInfo":

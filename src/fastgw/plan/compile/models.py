@@ -91,8 +91,10 @@ def _targets(context: Context, path: str, one: written.Model) -> tuple[Target, .
     for i, (target, names) in enumerate(zip(one.targets, keys, strict=True)):
         base = _target(context, f"{path}.targets[{i}]", target)
         load = _slot(context, path, LOAD, "target", base.id, "load") if one.balance == "least_busy" else -1
+        never = one.breaker is not None and not one.breaker.failures
         for upstream in names:
-            place = _slot(context, path, BREAKER, "target", base.id + upstream[len(target.provider) :], "breaker")
+            owner = base.id + upstream[len(target.provider) :]
+            place = -1 if never else _slot(context, path, BREAKER, "target", owner, "breaker")
             weight = base.weight * whole // len(names)
             counted = (*base.rules, _counting(base.id, load)) if load >= 0 else base.rules
             made.append(replace(base, upstream=upstream, weight=weight, breaker=place, load=load, rules=counted))
