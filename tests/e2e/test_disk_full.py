@@ -135,6 +135,7 @@ async def test_f34_a_full_disk_sheds_records_and_nothing_else(
         assert len(labels) > 300
         assert gateway.metrics()["fastgw_worker_restarts_total"] == 0
         until(lambda: gateway.status()["recorder"]["problem"] is None, 10.0, "the recorder to be well")
+        until(lambda: gateway.status()["spool"]["problem"] is None, 10.0, "the spool to be well")
         status = gateway.status()
         assert (status["recorder"]["restarts"], status["spool"]["problem"], status["spool"]["dropped"]) == (0, None, 0)
         gateway.assert_well()
