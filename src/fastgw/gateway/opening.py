@@ -20,15 +20,15 @@ async def failure_in(call: Call, reply: Reply) -> bytes | None:
     if call.spoken not in JUDGES or not _is_stream(reply):
         return None
     held = b""
+    frames = framing.ServerSentEvents()
     seen = 0
     call.poke_at = monotonic() + call.live.options.heartbeat
     failed: bytes | None = None
     while data := await reply.read():
         held += data
-        block, _ = framing.complete(held)
-        events = framing.events(block)
-        verdict, failed = _look(call.spoken, events[seen:])
-        seen = len(events)
+        found = [payload for _, payload in frames.feed(data)]
+        seen += len(found)
+        verdict, failed = _look(call.spoken, found)
         if verdict != "waiting" or seen > MOST_EVENTS or len(held) > MOST_BYTES:
             break
     call.poke_at = 0.0
@@ -36,11 +36,8 @@ async def failure_in(call: Call, reply: Reply) -> bytes | None:
     return failed
 
 
-def _look(dialect: str, events: list[bytes]) -> tuple[str, bytes | None]:
-    for event in events:
-        payload = framing.payload(event)
-        if payload is None:
-            continue
+def _look(dialect: str, payloads: list[bytes]) -> tuple[str, bytes | None]:
+    for payload in payloads:
         verdict = judge(dialect, payload)
         if verdict != "waiting":
             return verdict, payload if verdict == "failed" else None
